@@ -1,0 +1,63 @@
+"""Who sees whom, as data: positions, documents, spans seen both ways, a window. One rule makes the matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What a batch says about visibility beside causality.
+
+    Args:
+        document: (B, T) int, the number of the document each position belongs to; -1 marks padding. Positions of
+            different documents do not see each other.
+        span: (B, T) int, 0 for causal positions, k > 0 for the k-th span whose positions all see each other.
+    """
+
+    document: Tensor | None = None
+    span: Tensor | None = None
+
+    def simplified(self) -> Mask | None:
+        """The same mask without the parts that say nothing, None when nothing is left: then fused kernels apply."""
+        document = self.document if self.document is not None and bool((self.document != 0).any()) else None
+        span = self.span if self.span is not None and bool((self.span != 0).any()) else None
+        return None if document is None and span is None else Mask(document, span)
+
+
+def visible(
+    query: Tensor, key: Tensor, *, window: int, queries: Mask | None = None, keys: Mask | None = None
+) -> Tensor:
+    """The boolean matrix of attention.
+
+    A query sees a key at or before it and less than `window` away (0: any distance), in its own document; keys at
+    negative positions (padding, empty cache slots) are seen by nobody. Both ends of a span see each other.
+
+    Args:
+        query: (B, T) or (T,) positions.
+        key: (B, S) or (S,) positions.
+        queries: the masks' parts for the queries, `keys` those for the keys.
+
+    Returns:
+        (B, 1, T, S) or (T, S) bool, True where the query may look.
+    """
+    q, k = query.unsqueeze(-1), key.unsqueeze(-2)
+    seen = (k <= q) & (k >= 0)
+    if window:
+        seen &= q - k < window
+    if queries is not None and queries.span is not None and keys is not None and keys.span is not None:
+        seen |= (queries.span.unsqueeze(-1) == keys.span.unsqueeze(-2)) & (keys.span.unsqueeze(-2) > 0)
+    if queries is not None and queries.document is not None and keys is not None and keys.document is not None:
+        seen = seen & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
+    return seen.unsqueeze(1) if seen.dim() == 3 else seen
+
+
+def attend_to_self_if_blind(seen: Tensor) -> Tensor:
+    """Rows that see nothing (padding) look at the last key instead, so that no softmax divides by zero."""
+    blind = ~seen.any(dim=-1, keepdim=True)
+    last = torch.zeros(seen.shape[-1], dtype=torch.bool, device=seen.device)
+    last[-1] = True
+    return seen | (blind & last)
