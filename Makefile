@@ -1,7 +1,9 @@
 # make demo     from nothing to a piece of music in runs/demo/
 # make help     the rest
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first Python that is new enough (a name on the path may be a shim that does not run).
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV   ?= .venv
 BENCH  ?= .venv-bench
 BIN    := $(VENV)/bin
@@ -41,14 +43,13 @@ $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 $(BENCH)/.%: pyproject.toml constraints.txt | $(BENCH)/pyvenv.cfg
 	$(call install,$(BENCH),$*)
 
-%/pyvenv.cfg:
-	@$(PYTHON) -c 'import sys; sys.exit("seqmodal needs Python 3.11 or later, this is %s: make PYTHON=/path/to/python3.11" \
-	  % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo "Making $* with $(PYTHON)"
-	@$(PYTHON) -m venv $*
+$(VENV)/pyvenv.cfg $(BENCH)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "seqmodal needs Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making $(@D) with $(PYTHON)"
+	@$(PYTHON) -m venv $(@D)
 
 define install
 @echo "Installing seqmodal[$(2)] into $(1) (versions from constraints.txt; torch is large, this takes a minute or two)"
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(2)]'
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[$(2)]'
 @touch $@
 endef
