@@ -155,6 +155,8 @@ class SamplingConfig:
     """Draw from the likeliest ids that hold this share of the probability; 1: from all."""
     seconds: float = 30.0
     """Length of a sample, where the tokenizer counts seconds."""
+    count: int = 8
+    """How many samples `judge` compares with the data."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def visible(
     if window:
         seen &= q - k < window
     if queries is not None and queries.span is not None and keys is not None and keys.span is not None:
-        seen |= (queries.span.unsqueeze(-1) == keys.span.unsqueeze(-2)) & (keys.span.unsqueeze(-2) > 0)
+        same = queries.span.unsqueeze(-1) == keys.span.unsqueeze(-2)
+        seen = seen | (same & (keys.span.unsqueeze(-2) > 0))
     if queries is not None and queries.document is not None and keys is not None and keys.document is not None:
         seen = seen & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
     return seen.unsqueeze(1) if seen.dim() == 3 else seen

@@ -1,0 +1,170 @@
+"""Music from a folder of MIDI files, or from Bach's chorales where none is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seqmodal.config import RecipeConfig
+from seqmodal.data.chorales import chorales
+from seqmodal.data.corpus import Corpus
+from seqmodal.data.duplicates import group_near, minhash, split_groups
+from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders
+from seqmodal.data.store import Store
+from seqmodal.errors import BadInput
+from seqmodal.evaluation.likelihood import likelihood
+from seqmodal.evaluation.music import compare, copying
+from seqmodal.sequence import Document, Segment
+from seqmodal.tokenizers import tokenizer
+from tokenizers_ext.midi import SUFFIXES, MidiTokenizer, Notes, Summary, choose, encode_file, summarize_file
+
+QUARTER = 0.72
+"""Seconds of a quarter note of the built-in chorales."""
+
+
+@dataclass(frozen=True)
+class Config(RecipeConfig):
+    """Learn music from MIDI files: one instrument as performance events, or a band with programs and drums."""
+
+    tokenizer: Literal["auto", "midi", "band"] = "auto"
+    """midi: one instrument, 388 events; band: programs and drums as well; auto: what the files need."""
+
+
+def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
+    """Read all files once to describe them, drop copies, split by piece, choose the tokenizer; encode on demand.
+
+    With `tokenizers`, those of a trained model, every piece found is there to be evaluated: none is dropped or split.
+    """
+    if config.data is None:
+        return _built_in(config)
+    root = Path(config.data).expanduser()
+    files = find_files(root, SUFFIXES, config.exclude)
+    if not files:
+        raise BadInput(root, f"there is no MIDI file here ({' '.join(SUFFIXES)})", "give --data a folder that has some")
+    described, skipped = _describe(files, config)
+    if not described:
+        shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
+        raise BadInput(root, f"none of {len(files)} MIDI files can be used{shown}", "see the reasons above")
+    if tokenizers is None:
+        described, copies = _without_copies(described)
+        skipped += copies
+        splits = _split(root, described, config)
+        chosen = choose(list(described.values())) if config.tokenizer == "auto" else tokenizer(config.tokenizer)
+    else:
+        splits = dict.fromkeys(described, "valid")
+        chosen = tokenizers[0]
+    facts = {
+        "files": len(described),
+        "repaired": sum(bool(s.repairs) for s in described.values()),
+        "notes": sum(s.notes for s in described.values()),
+        "hours": round(sum(s.seconds for s in described.values()) / 3600, 2),
+        "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
+    }
+
+    def documents() -> Iterator[Document]:
+        for path, ids in process_files(list(described), partial(encode_file, chosen.to_dict(), type(chosen).__name__)):
+            if isinstance(ids, Failure):
+                skipped.append(Skipped(path, ids.reason))
+            else:
+                yield Document((Segment(chosen.name, ids),), str(path), splits[path])
+
+    return Corpus([chosen], documents(), skipped, facts)
+
+
+def judge(model: Any, config: Config, stores: Mapping[str, Store]) -> dict[str, float]:
+    """How well the held-out pieces are predicted, and how samples compare with them and with the training data."""
+    held = stores.get("valid")
+    if held is None:
+        return {}
+    midi: MidiTokenizer = model.tokenizers[0]
+    pieces = [midi.decode_notes(held[i].segments[0].ids) for i in range(len(held))]
+    found = likelihood(model.decoder, held, config.model.max_seq_len)
+    notes, seconds = sum(len(p) for p in pieces), sum(p.duration for p in pieces)
+    metrics = {
+        "nats_per_event": found.nats / found.count,
+        "nats_per_note": found.nats / max(1, notes),
+        "bits_per_second": found.nats / np.log(2) / max(1e-9, seconds),
+        "next_event_accuracy": found.correct / found.count,
+    }
+    sampled = [midi.decode_notes(s.ids) for s in model.sample(
+        seconds=config.sampling.seconds, variations=config.sampling.count, seed=config.training.seed,
+        temperature=config.sampling.temperature, top_p=config.sampling.top_p,
+    )]
+    train = stores["train"]
+    learned = [midi.decode_notes(train[i].segments[0].ids) for i in range(len(train))]
+    own, floor = compare(sampled, pieces), compare(learned, pieces)
+    for name in own:
+        metrics[f"overlap_{name}"] = own[name]
+        metrics[f"overlap_{name}_of_training_data"] = floor[name]
+    return metrics | copying(sampled, pieces, learned)
+
+
+def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
+    """A sample as MIDI file, sound and picture."""
+    sample = model.sample(
+        seconds=config.sampling.seconds, seed=config.training.seed,
+        temperature=config.sampling.temperature, top_p=config.sampling.top_p,
+    )[0]
+    path = folder / f"step_{step:06}.mid"
+    midi = model.tokenizers[0]
+    midi.write(sample.item, path)
+    return [path, *midi.show(sample.item, path.with_suffix(""))]
+
+
+def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], list[Skipped]]:
+    described: dict[Path, Summary] = {}
+    skipped = []
+    for path, result in process_files(files, summarize_file):
+        if not isinstance(result, Failure):
+            described[path] = result
+        elif config.strict:
+            raise BadInput(path, result.reason, "leave out --strict to go on without it")
+        else:
+            skipped.append(Skipped(path, result.reason))
+    return described, skipped
+
+
+def _without_copies(described: dict[Path, Summary]) -> tuple[dict[Path, Summary], list[Skipped]]:
+    """The first of each set of files with the same music."""
+    first: dict[str, Path] = {}
+    copies = [
+        Skipped(path, f"the same music as {first[s.content_hash]}") for path, s in described.items()
+        if first.setdefault(s.content_hash, path) != path
+    ]
+    gone = {copy.path for copy in copies}
+    return {path: s for path, s in described.items() if path not in gone}, copies
+
+
+def _split(root: Path, described: dict[Path, Summary], config: Config) -> dict[Path, str]:
+    """Which split a file belongs to: the folder's own, or by piece with near-duplicates on one side."""
+    own = split_folders(root)
+    if own is not None:
+        return {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in described}
+    groups = group_near([minhash(s.pitches) for s in described.values()])
+    count = len(described)
+    share = config.valid_share or (0.1 if count < 2000 else 200 / count)
+    valid = split_groups(groups, share, seed=0, weights=[s.notes for s in described.values()])
+    return {path: "valid" if held else "train" for path, held in zip(described, valid, strict=True)}
+
+
+def _built_in(config: Config) -> Corpus:
+    """Bach's chorales, four voices on an organ at one tempo."""
+    pieces = chorales()
+    chosen = tokenizer("midi", program=19)
+    notes = [
+        Notes.of(onset=c.onset * QUARTER, end=c.end * QUARTER, pitch=c.pitch, velocity=np.full(len(c.pitch), 80))
+        for c in pieces
+    ]
+    documents = (
+        Document((Segment("midi", chosen.encode(n)),), c.name, c.split) for n, c in zip(notes, pieces, strict=True)
+    )
+    facts = {
+        "files": len(pieces), "notes": sum(map(len, notes)), "hours": round(sum(n.duration for n in notes) / 3600, 2),
+        "tokenizer": f"midi, {chosen.vocab_size} events", "source": "Bach's chorales, from music21",
+    }
+    return Corpus([chosen], documents, [], facts)

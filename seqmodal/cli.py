@@ -1,0 +1,278 @@
+"""The command line: `seqmodal VERB OBJECT [--flags]`. Each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from seqmodal.errors import BadInput, ConfigError, SeqmodalError
+
+HELP = """\
+seqmodal: one decoder, any modality
+
+  seqmodal train RECIPE      learn from your files and leave a run folder
+  seqmodal generate RUN      make something new with a run, or go on from a prompt
+  seqmodal evaluate RUN      how well a run predicts, and how its samples compare with the data
+  seqmodal prepare RECIPE    read and tokenize the files now, to train later
+  seqmodal tokenizers        list the tokenizers there are; `tokenizers check NAME` tests one
+  seqmodal demo              train on Bach's chorales for a few minutes and listen
+
+  seqmodal VERB --help       the flags of a verb
+
+examples
+  seqmodal train music --data ~/midi --minutes 20 --out runs/music
+  seqmodal generate runs/music --seconds 60 --prompt primer.mid --out song.mid
+
+exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong flags, 130/143 stopped by a signal
+"""
+SHORT = {"--minutes": "--training.minutes", "--steps": "--training.steps", "--seed": "--training.seed"}
+"""Flags of `train` that are written often."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make something new with a run, or go on from a prompt."""
+
+    run: tyro.conf.Positional[str]
+    """A run folder or a model folder."""
+    out: str | None = None
+    """File to write; by default in the run's samples folder."""
+    seconds: float = 60.0
+    """Seconds to make, beyond the prompt."""
+    prompt: str | None = None
+    """A file to go on from."""
+    prompt_seconds: float | None = None
+    """Use only the first seconds of the prompt."""
+    temperature: float = 1.0
+    """1: as the model has it; lower is safer; 0: always the likeliest."""
+    top_p: float | None = None
+    """Draw from the likeliest ids that hold this share of the probability."""
+    top_k: int | None = None
+    """Draw from the k likeliest ids."""
+    min_p: float | None = None
+    """Draw from ids at least this likely, as a share of the likeliest."""
+    seed: int | None = None
+    """The same seed gives the same music; by default a new one, which is printed."""
+    variations: int = 1
+    """How many to make, side by side."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How well a run predicts files, and how its samples compare with them."""
+
+    run: tyro.conf.Positional[str]
+    """A run folder."""
+    data: str | None = None
+    """File or folder to evaluate on; by default the run's own validation part."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of file names to leave out."""
+    json: bool = False
+    """Print JSON on standard output."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbs = {"train": train, "generate": generate, "evaluate": evaluate, "prepare": prepare,
+             "tokenizers": tokenizers, "demo": demo}
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if given[0] == "--version":
+        from seqmodal import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if given[0] not in verbs:
+            raise ConfigError(f"no verb is called {given[0]!r}; there are: {', '.join(verbs)}. See seqmodal --help")
+        verbs[given[0]](given[1:])
+        return 0
+    except SeqmodalError as error:
+        if os.environ.get("SEQMODAL_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def train(given: list[str]) -> None:
+    """`seqmodal train RECIPE`."""
+    recipe, rest = _object(given, "train", "a recipe (music) or a recipe file; to resume, the recipe's name or a run folder")
+    if "--resume" in rest or (recipe and (Path(recipe) / "config.yaml").is_file()):
+        args = tyro.cli(_Resume, args=rest, prog=f"seqmodal train {recipe}")
+        if not args.resume:
+            raise ConfigError(f"{recipe} is a run; go on with it by: seqmodal train {recipe} --resume")
+        from seqmodal.training import train as run
+
+        run(recipe, out=args.out, resume=True)
+        return
+    module, config, out = _configured(recipe, rest, "train")
+    from seqmodal.training import train as run
+
+    run(recipe, out=out, config=config)
+
+
+def prepare(given: list[str]) -> None:
+    """`seqmodal prepare RECIPE`."""
+    recipe, rest = _object(given, "prepare", "a recipe (music) or a recipe file")
+    module, config, _ = _configured(recipe, rest, "prepare")
+    from seqmodal.data.corpus import prepare as make
+
+    prepared = make(module, config)
+    for name, value in prepared.facts.items():
+        print(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}")
+    for split, store in prepared.stores.items():
+        print(f"{split}: {len(store):,} documents, {store.num_tokens:,} tokens")
+    print(prepared.folder)
+
+
+def generate(given: list[str]) -> None:
+    """`seqmodal generate RUN`."""
+    args = tyro.cli(Generate, args=given, prog="seqmodal generate")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from seqmodal.model import load
+
+    model = load(args.run)
+    tokenizer = model.tokenizers[-1]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("generating", total=args.seconds)
+        made = model.sample(
+            args.prompt, seconds=args.seconds, prompt_seconds=args.prompt_seconds, variations=args.variations,
+            temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p, seed=args.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    seed = made[0].seed
+    suffix = getattr(tokenizer, "suffixes", (".txt",))[0]
+    out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
+    if out.suffix.lower() not in tokenizer.suffixes:
+        raise BadInput(out, f"{tokenizer.name} is written as {' or '.join(tokenizer.suffixes)}", f"try {out.stem}{suffix}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(made, 1):
+        path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{number}")
+        tokenizer.write(one.item, path)
+        for shown in [path, *model.show(one, path.with_suffix(""))]:
+            print(shown)
+    print(f"seed {seed}", file=sys.stderr)
+
+
+def evaluate(given: list[str]) -> None:
+    """`seqmodal evaluate RUN`."""
+    args = tyro.cli(Evaluate, args=given, prog="seqmodal evaluate")
+    from seqmodal.training.judge import judge_run
+
+    metrics = judge_run(Path(args.run), data=args.data, exclude=args.exclude)
+    if args.json:
+        import json
+
+        print(json.dumps(metrics, indent=1))
+        return
+    width = max(map(len, metrics))
+    for name, value in metrics.items():
+        print(f"{name.replace('_', ' '):{width}}  {value:,.3f}")
+
+
+def tokenizers(given: list[str]) -> None:
+    """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [FILES…]`."""
+    from seqmodal.tokenizers import available, check, failures
+    from seqmodal.tokenizers import tokenizer as build
+
+    if given and given[0] == "check":
+        if len(given) < 2:
+            raise ConfigError("tokenizers check needs a name; there are: " + ", ".join(available()))
+        found = check(build(given[1]), files=[Path(name) for name in given[2:]])
+        for failure in found:
+            print(failure)
+        if found:
+            raise SeqmodalError(f"{given[1]} breaks {len(found)} of the laws of a tokenizer")
+        print(f"{given[1]} keeps all laws of a tokenizer")
+        return
+    if given:
+        raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
+    for name, entry in available().items():
+        print(f"{name:10}  {entry.summary}  [{entry.distribution}]")
+    for failure in failures():
+        print(f"broken: {failure}", file=sys.stderr)
+
+
+def demo(given: list[str]) -> None:
+    """`seqmodal demo`: the built-in corpus, a few minutes, music to hear."""
+    args = tyro.cli(_Demo, args=given, prog="seqmodal demo")
+    from seqmodal.training import train as run
+
+    run("music", out=args.out, training={"minutes": args.minutes})
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """Train on Bach's chorales for a few minutes and write music to listen to."""
+
+    out: str = "runs/demo"
+    """The run folder."""
+    minutes: float = 3.0
+    """How long to train."""
+
+
+@dataclass(frozen=True)
+class _Resume:
+    """Go on with a run where it stopped."""
+
+    resume: bool = False
+    """Go on with the run."""
+    out: str | None = None
+    """The run folder, where it is not runs/RECIPE."""
+
+
+def _object(given: list[str], verb: str, wanted: str) -> tuple[str, list[str]]:
+    """The main object of a verb, which stands in first place, and the flags after it."""
+    if given and not given[0].startswith("-"):
+        return given[0], given[1:]
+    if given and given[0] in ("-h", "--help"):
+        return "music", given
+    raise ConfigError(f"seqmodal {verb} needs {wanted}")
+
+
+def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str | None]:
+    """The recipe's module, its configuration from --preset, --config and the flags, and --out."""
+    from seqmodal.training.recipe import configure, find_recipe
+
+    module = find_recipe(recipe)
+    given = [SHORT.get(word.split("=")[0], word.split("=")[0]) + word[len(word.split("=")[0]):] for word in given]
+    preset, file = (_value(given, flag) for flag in ("--preset", "--config"))
+    start = configure(module, preset_name=preset, file=file, settings={})
+    extra: list[Any] = [
+        ("out", Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")], field(default=None)),
+        ("preset", Annotated[str | None, tyro.conf.arg(help="A decoder shape: tiny, small or base.")], field(default=None)),
+        ("config", Annotated[str | None, tyro.conf.arg(help="YAML file of settings.")], field(default=None)),
+    ]
+    flags = make_dataclass("Flags", extra, bases=(module.Config,), frozen=True)
+    known = {f.name: getattr(start, f.name) for f in fields(module.Config)}
+    parsed = tyro.cli(
+        flags, args=given, default=flags(**known), prog=f"seqmodal {verb} {recipe}", description=module.__doc__
+    )
+    return module, module.Config(**{name: getattr(parsed, name) for name in known}), parsed.out
+
+
+def _value(given: list[str], flag: str) -> str | None:
+    """What a flag is set to, before all flags are read."""
+    for at, word in enumerate(given):
+        if word == flag and at + 1 < len(given):
+            return given[at + 1]
+        if word.startswith(f"{flag}="):
+            return word[len(flag) + 1:]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

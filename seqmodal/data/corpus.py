@@ -1,0 +1,139 @@
+"""From what a recipe offers to token stores in a cache that the next run finds again."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqmodal import __version__
+from seqmodal.config import RecipeConfig
+from seqmodal.data.cache import cache_folder
+from seqmodal.data.source import Skipped, write_skipped
+from seqmodal.data.store import Store, write_store
+from seqmodal.errors import BadInput
+from seqmodal.sequence import Document
+from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass
+class Corpus:
+    """What a recipe's `corpus(config)` returns.
+
+    Attributes:
+        tokenizers: fitted, one a block of the vocabulary, in order.
+        documents: each says which split it belongs to. Read once, never held together.
+        skipped: input that was not used, and why; may grow while `documents` is read.
+        facts: what a person wants to know of the corpus, by name; may grow likewise.
+    """
+
+    tokenizers: Sequence[Tokenizer[Any]]
+    documents: Iterable[Document]
+    skipped: list[Skipped] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus as token stores in `folder`: `stores[split]`, the tokenizers that made them, and facts for people."""
+
+    folder: Path
+    tokenizers: Sequence[Tokenizer[Any]]
+    vocabulary: Vocabulary
+    stores: dict[str, Store]
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, *, tokenizers: dict[str, type] | None = None) -> Prepared:
+        """Open a folder that `prepare` wrote, in the cache or in a run."""
+        held = load_tokenizers(folder, tokenizers)
+        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        stores = {split: Store(folder / split) for split in SPLITS if (folder / split).is_dir()}
+        return cls(folder, held, Vocabulary.of(held), stores, facts)
+
+
+def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None = None) -> Prepared:
+    """The stores of a recipe's corpus, made once and kept in the cache.
+
+    Args:
+        recipe: a module with `corpus(config)`.
+        config: all but its `model`, `training` and `sampling` bears on the corpus.
+        tokenizers: those of a trained model, to make a corpus for evaluating it.
+
+    Raises:
+        BadInput: where nothing usable was found.
+    """
+    folder = cache_folder() / "corpora" / _key(recipe, config, tokenizers)
+    if not (folder / "corpus.json").is_file():
+        making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(making, ignore_errors=True)
+        try:
+            _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__))
+            with suppress(OSError):  # another process was quicker
+                making.replace(folder)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return Prepared.open(folder)
+
+
+def _make(corpus: Corpus, folder: Path, where: str) -> None:
+    """Write the stores of a corpus. The documents are read once and go to their splits' stores as they come."""
+    folder.mkdir(parents=True)
+    vocabulary = Vocabulary.of(corpus.tokenizers)
+    writers = {split: write_store(folder / split, vocabulary) for split in SPLITS}
+    counts = dict.fromkeys(SPLITS, 0)
+    for document in corpus.documents:
+        writers[document.split].add(document)
+        counts[document.split] += 1
+    for split, writer in writers.items():
+        writer.close()
+        if not counts[split]:
+            shutil.rmtree(folder / split)
+    if not any(counts.values()):
+        shown = "".join(f"\n  {s.path}: {s.reason}" for s in corpus.skipped[:5])
+        raise BadInput(where, f"nothing here can be learned from; {len(corpus.skipped)} files were skipped{shown}")
+    write_skipped(folder / "skipped.csv", corpus.skipped)
+    save_tokenizers(corpus.tokenizers, folder)
+    facts = {**corpus.facts, "skipped": len(corpus.skipped)}
+    (folder / "corpus.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def _key(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None) -> str:
+    """Changes with every file, setting and line of code that the stores depend on."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("model", "training", "sampling")}
+    digest = hashlib.sha256(json.dumps([__version__, settings, [fingerprint(t) for t in tokenizers or ()]], default=str).encode())
+    for path in _sources(recipe):
+        digest.update(path.read_bytes())
+    if config.data is not None:
+        for path in sorted(_files(Path(config.data).expanduser())):
+            stat = path.stat()
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:20]
+
+
+def _sources(recipe: Any) -> Iterator[Path]:
+    """The code that makes tokens: the recipe, the tokenizers, and this package."""
+    yield Path(recipe.__file__)
+    yield from sorted(Path(__file__).parent.glob("*.py"))
+    for name in ("tokenizers_ext", "seqmodal.tokenizers"):
+        spec = importlib.util.find_spec(name)
+        for place in spec.submodule_search_locations or () if spec else ():
+            yield from sorted(Path(place).glob("*.py"))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (p for p in path.rglob("*") if p.is_file())
+    elif path.exists():
+        yield path
+    else:
+        raise BadInput(path, "there is no such file or folder", "give --data an existing one")

@@ -1,0 +1,44 @@
+"""What this machine does fastest, measured and not guessed."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import torch
+
+
+def device() -> torch.device:
+    """The accelerator when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _seconds_for_products(dtype: torch.dtype, where: torch.device, size: int = 768, repeats: int = 6) -> float:
+    """The quickest of a few products of two (size, size) matrices."""
+    a, b = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        (a @ b).sum().item()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+@cache
+def product_dtype() -> torch.dtype:
+    """The type in which matrices multiply fastest here: bfloat16 where the machine has units for it, else float32.
+
+    Processors with such units are about twice as fast in bfloat16, those without are slower; a name does not tell.
+    """
+    where = device()
+    if where.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    quick = _seconds_for_products(torch.bfloat16, where) < 0.8 * _seconds_for_products(torch.float32, where)
+    return torch.bfloat16 if quick else torch.float32
+
+
+@cache
+def flops_per_second() -> float:
+    """Floating-point operations a second in matrix products of `product_dtype`."""
+    size = 768
+    return 2 * size**3 / _seconds_for_products(product_dtype(), device(), size)

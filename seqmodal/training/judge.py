@@ -1,0 +1,27 @@
+"""`evaluate`: a run's own measures, on its validation part or on other files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from seqmodal.data.corpus import Prepared, prepare
+from seqmodal.model import load
+from seqmodal.training.recipe import recipe_of_run
+
+
+def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...] = ()) -> dict[str, float]:
+    """What the recipe's `judge` says of a run.
+
+    Args:
+        folder: the run.
+        data: files to judge it on, all of them, with the run's own tokenizers; None: its validation part.
+        exclude: patterns of file names to leave out of `data`.
+    """
+    module, config = recipe_of_run(folder)
+    model = load(folder)
+    stores = Prepared.open(folder / "data").stores
+    if data is not None:
+        other = prepare(module, replace(config, data=data, exclude=exclude), model.tokenizers)
+        stores = {"train": stores["train"], "valid": other.stores["valid"]}
+    return dict(module.judge(model, config, stores))

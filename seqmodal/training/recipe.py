@@ -1,0 +1,85 @@
+"""Finding a recipe by name or by file, and its configuration from presets, YAML and settings."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from seqmodal.config import RecipeConfig, from_dict, preset, to_dict
+from seqmodal.errors import BadInput, ConfigError
+
+PARTS = ("Config", "corpus", "judge", "show")
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with seqmodal."""
+    package = importlib.import_module("seqmodal.recipes")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def find_recipe(name: str | Path) -> ModuleType:
+    """The recipe of that name, or in that file.
+
+    Raises:
+        ConfigError: when there is none, or it lacks a part.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise BadInput(path, "there is no such recipe file")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    elif str(name) in recipes():
+        module = importlib.import_module(f"seqmodal.recipes.{name}")
+    else:
+        raise ConfigError(f"no recipe is called {str(name)!r}; there are: {', '.join(recipes())}, or give a file ./mine.py")
+    missing = [part for part in PARTS if not hasattr(module, part)]
+    if missing:
+        raise ConfigError(f"the recipe {name} has no {', '.join(missing)}; a recipe has {', '.join(PARTS)}")
+    return module
+
+
+def configure(recipe: ModuleType, *, preset_name: str | None, file: str | Path | None, settings: dict[str, Any]) -> RecipeConfig:
+    """The recipe's configuration: its defaults, then the preset, then the YAML file, then `settings`."""
+    config: RecipeConfig = recipe.Config()
+    if preset_name is not None:
+        config = replace(config, model=preset(preset_name))
+    if file is not None:
+        config = from_dict(type(config), load_yaml(Path(file)), base=config)
+    return from_dict(type(config), settings, base=config)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, without the name of the recipe that config.yaml also holds."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(path, f"not a readable YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise BadInput(path, "a configuration is a mapping of settings", "see config.yaml of any run")
+    return {key: value for key, value in values.items() if key != "recipe"}
+
+
+def save_yaml(path: Path, name: str, config: RecipeConfig) -> None:
+    """Write the whole configuration, so that `train --config` repeats it."""
+    path.write_text(yaml.safe_dump({"recipe": name, **to_dict(config)}, sort_keys=False), encoding="utf-8")
+
+
+def recipe_of_run(folder: Path) -> tuple[ModuleType, RecipeConfig]:
+    """The recipe that made a run, from the copy the run keeps, and its resolved configuration."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise BadInput(folder, "this is no run: it has no config.yaml", "give the folder that `seqmodal train` printed")
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    name = str(values.get("recipe", ""))
+    module = find_recipe(name) if name in recipes() else find_recipe(folder / "recipe.py")
+    return module, configure(module, preset_name=None, file=file, settings={})

@@ -1,0 +1,289 @@
+"""`train`: from a recipe and some settings to a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from rich.table import Table
+
+import seqmodal
+from seqmodal.checkpoint import save_model
+from seqmodal.config import RecipeConfig, from_dict
+from seqmodal.data.corpus import Prepared, prepare
+from seqmodal.data.loader import Batch, Batches, windows
+from seqmodal.data.store import Store
+from seqmodal.decoder import Decoder
+from seqmodal.errors import BadInput, ConfigError, RunExists, SeqmodalError
+from seqmodal.model import Model
+from seqmodal.training.hardware import device, product_dtype
+from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
+from seqmodal.training.lit import LitDecoder, SequenceDataModule
+from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
+from seqmodal.training.record import Record, Samples, read_metrics
+from seqmodal.training.scale import adapt, fix_steps, validation_share
+
+CHECKPOINTS = 20
+"""Times that training is saved for resuming."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, and what `judge` found."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+def train(
+    recipe: str | Path,
+    *,
+    out: str | Path | None = None,
+    preset: str | None = None,
+    config: str | Path | RecipeConfig | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model by a recipe and leave a run folder.
+
+    Args:
+        recipe: name of a recipe, a recipe file, or, with `resume`, a run folder.
+        out: the run folder; `runs/<recipe>` when None.
+        preset: name of a decoder shape.
+        config: a YAML file of settings, such as another run's config.yaml, or a whole configuration.
+        resume: go on with the run in `out` where it stopped.
+        console: where to talk to the user; standard error when None.
+        settings: fields of the recipe's `Config`, groups as dictionaries: `data="~/midi"`, `training={"minutes": 5}`.
+
+    Raises:
+        RunExists: when the folder holds a run and `resume` is False, or another process is writing it.
+        ConfigError, BadInput: for settings or data that cannot be used.
+    """
+    console = console or Console(stderr=True)
+    _quieten()
+    if resume and (Path(recipe) / "config.yaml").is_file():
+        folder = Path(recipe)
+    else:
+        folder = Path(out).expanduser() if out is not None else Path("runs") / Path(recipe).stem
+    if resume:
+        if settings or preset or config:
+            raise ConfigError("--resume goes on with the settings of the run; leave the others out")
+        module, chosen = recipe_of_run(folder)
+        with _locked(folder):
+            prepared = Prepared.open(folder / "data")
+            console.print(f"going on with {folder}")
+            return _fit(folder, module, str(recipe), chosen, prepared, console, resume=True)
+    module = find_recipe(recipe)
+    if isinstance(config, RecipeConfig):
+        chosen = from_dict(type(config), settings, base=config)
+    else:
+        chosen = configure(module, preset_name=preset, file=config, settings=settings)
+    if folder.exists() and any(folder.iterdir()):
+        raise RunExists(f"{folder} exists already; give another --out, or --resume to go on with it")
+    _use_threads(chosen)
+    prepared = prepare(module, chosen)
+    chosen = adapt(chosen, prepared.stores["train"])
+    chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"], product_dtype())
+    console.print(summary(prepared, chosen, seconds))
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _link(prepared.folder, folder / "data")
+        shutil.copyfile(prepared.folder / "skipped.csv", folder / "skipped.csv")
+        shutil.copyfile(str(module.__file__), folder / "recipe.py")
+        save_yaml(folder / "config.yaml", str(recipe), chosen)
+        (folder / "environment.json").write_text(json.dumps(_environment(), indent=1), encoding="utf-8")
+        return _fit(folder, module, str(recipe), chosen, Prepared.open(folder / "data"), console, resume=False)
+
+
+def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> Table:
+    """What will be trained on what, for people."""
+    model, training = config.model, config.training
+    tokens = prepared.stores["train"].num_tokens
+    seen = training.steps * training.batch_size * model.max_seq_len
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in prepared.facts.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    for split, store in prepared.stores.items():
+        table.add_row(f"{split}", f"{len(store):,} documents, {store.num_tokens:,} tokens")
+    table.add_row("decoder", f"{model.num_layers} layers, {model.d_model} wide, {model.num_heads} heads, "
+                             f"{model.num_parameters:,} parameters")
+    table.add_row("context", f"{model.max_seq_len} tokens, attention over {model.window or model.max_seq_len}")
+    table.add_row("steps", f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
+                           f"{seen / max(1, tokens):.1f} times over the data")
+    table.add_row("machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}")
+    table.add_row("time", f"about {training.steps * seconds_a_step * 1.05 / 60:.0f} minutes")
+    return table
+
+
+def _fit(
+    folder: Path, module: ModuleType, name: str, config: RecipeConfig, prepared: Prepared, console: Console, *, resume: bool
+) -> Run:
+    _use_threads(config)
+    training = config.training
+    torch.manual_seed(training.seed)
+    decoder = Decoder(config.model)
+    model = Model(decoder, prepared.vocabulary, prepared.tokenizers, folder)
+    last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
+    if resume and not last.is_file():
+        raise BadInput(folder, "there is no checkpoint to go on from", "train it anew with another --out")
+    tokens_per_step = training.batch_size * config.model.max_seq_len
+    record = Record(folder, tokens_per_step, console)
+    stop = StopOnSignal(last)
+    callbacks: list[pl.Callback] = [
+        RandomState(), stop, record,
+        Samples(lambda step: _show(module, model, config, folder, console, step), training.steps, training.samples),
+        ModelCheckpoint(
+            last.parent, "last", every_n_train_steps=max(1, training.steps // CHECKPOINTS),
+            save_on_exception=False, enable_version_counter=False,
+        ),
+    ]
+    validation = _validation(prepared, config)
+    if validation:
+        callbacks.append(ModelCheckpoint(
+            best.parent, "best", monitor="valid_loss", save_weights_only=True, enable_version_counter=False,
+        ))
+    trainer = pl.Trainer(
+        default_root_dir=folder, max_steps=training.steps, max_epochs=-1, accelerator="auto", devices=1,
+        precision="bf16-mixed" if product_dtype() == torch.bfloat16 else "32-true",
+        callbacks=callbacks, plugins=[DurableCheckpointIO()], logger=False,
+        val_check_interval=max(1, training.steps // max(1, training.evaluations)) if validation else None,
+        check_val_every_n_epoch=None, num_sanity_val_steps=0, limit_val_batches=len(validation),
+        enable_progress_bar=False, enable_model_summary=False,
+    )
+    lit = LitDecoder(decoder, training, product_dtype())
+    data = SequenceDataModule(_batches(prepared, config), validation)
+    trainer.fit(lit, data, ckpt_path=last if resume else None)
+    if stop.received:
+        console.print(f"stopped at step {trainer.global_step} of {training.steps}; "
+                      f"go on with: seqmodal train {folder} --resume")
+        raise SystemExit(128 + stop.received)
+    trainer.save_checkpoint(last)
+    return _finish(folder, module, name, config, prepared, model, record, best, console)
+
+
+def _finish(
+    folder: Path, module: ModuleType, name: str, config: RecipeConfig, prepared: Prepared, model: Model, record: Record,
+    best: Path, console: Console,
+) -> Run:
+    """Take the best weights, write the model folder, judge it and show it."""
+    model.decoder.to("cpu").eval()
+    losses = [(row["valid_loss"], row["step"]) for row in record.rows if "valid_loss" in row]
+    if losses and best.is_file() and min(losses)[1] != losses[-1][1]:
+        weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        model.decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in weights.items()})
+        console.print(f"validation was best at step {min(losses)[1]:.0f}: that model is kept")
+    record.draw()
+    metrics = module.judge(model, config, prepared.stores)
+    (folder / "judged.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    card = {"recipe": name, "data": config.data or "built in", **prepared.facts, **metrics}
+    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card)
+    shown = _show(module, model, config, folder, console, config.training.steps)
+    seconds = read_metrics(folder / "metrics.csv")[-1]["seconds"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in metrics.items():
+        table.add_row(key.replace("_", " "), f"{value:.3f}")
+    console.print(f"trained {config.training.steps} steps in {seconds / 60:.1f} minutes", table, sep="\n")
+    for path in [folder / "loss.png", *shown]:
+        console.print(str(path), highlight=False)
+    console.print(f"next: seqmodal generate {folder}", highlight=False)
+    return Run(folder, metrics)
+
+
+def _show(
+    module: ModuleType, model: Model, config: RecipeConfig, folder: Path, console: Console, step: int
+) -> list[Path]:
+    """Write a sample. One that fails must not cost the training."""
+    samples = folder / "samples"
+    samples.mkdir(exist_ok=True)
+    try:
+        return list(module.show(model, config, samples, step))
+    except SeqmodalError as error:
+        console.print(f"no sample at step {step}: {error}")
+        return []
+
+
+def _batches(prepared: Prepared, config: RecipeConfig) -> Batches:
+    augment = {
+        t.name: t.augment for t in prepared.tokenizers if config.training.augment and hasattr(t, "augment")
+    }
+    return Batches(
+        prepared.stores["train"], context=config.model.max_seq_len, batch_size=config.training.batch_size,
+        seed=config.training.seed, augment=augment,
+    )
+
+
+def _validation(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
+    """Validation batches, evenly taken, so that all evaluations together stay cheap."""
+    store = prepared.stores.get("valid")
+    if store is None or not config.training.evaluations:
+        return []
+    training, context = config.training, config.model.max_seq_len
+    seen = training.steps * training.batch_size * context
+    share = validation_share(seen, store.num_tokens, training.evaluations)
+    batches = list(windows(store, context, training.batch_size))
+    keep = max(1, round(share * len(batches)))
+    return [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, keep).round().astype(int))]
+
+
+def _use_threads(config: RecipeConfig) -> None:
+    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A copy of a folder that shares its bytes where the file system can."""
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copyfile(path, place)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder.
+
+    Raises:
+        RunExists: when another process holds it.
+    """
+    if not folder.is_dir():
+        raise BadInput(folder, "there is no such run")
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunExists(f"{folder} is being trained by another process") from error
+        yield
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "seqmodal": seqmodal.__version__, "python": platform.python_version(), "torch": torch.__version__,
+        "lightning": pl.__version__, "machine": platform.machine(), "device": str(device()),
+    }
+
+
+def _quieten() -> None:
+    """Leave out what Lightning advertises or warns of and we mean to do."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*", ".*IterableDataset.*"):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,105 @@
+"""Sizes that fit the corpus, the machine and the time: what a setting of 0 becomes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from seqmodal.config import DecoderConfig, RecipeConfig
+from seqmodal.data.loader import Batches
+from seqmodal.data.store import Store
+from seqmodal.decoder import Decoder
+from seqmodal.training.hardware import flops_per_second
+from seqmodal.training.lit import LitDecoder, as_tensors, next_token_loss
+
+DEFAULT_MINUTES = 10.0
+EPOCHS = 20
+"""Without a wish for time, nothing is read more often than this."""
+SHAPES = ((64, 2, 2), (128, 4, 2), (192, 5, 3), (256, 6, 4), (384, 8, 6), (512, 10, 8), (768, 12, 12), (1024, 24, 16))
+"""Width, layers, heads of the decoders to choose from, smallest first."""
+EFFICIENCY = 0.4
+"""Share of the speed of bare matrix products that training reaches, as a first estimate."""
+
+
+def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
+    """Fill in all sizes but the number of steps.
+
+    The context covers most documents, up to 1,024 positions; half of it is the attention window, so that
+    generation may go on past it. The decoder is the largest that sees each of its parameters' worth of data in the
+    time there is: compute C is spent as 6·N·D with D = 2·N tokens at least (far below the 20 of large models: small
+    corpora are read several times, and a wider model learns more from a token).
+    """
+    model, training = config.model, config.training
+    context = model.max_seq_len or _context(train)
+    window = model.window or context // 2
+    if not (model.d_model and model.num_layers and model.num_heads):
+        minutes = training.minutes or DEFAULT_MINUTES
+        budget = minutes * 60 * flops_per_second() * EFFICIENCY
+        fitting = [
+            shape for shape in SHAPES
+            if _parameters(shape) <= max(60_000, min((budget / 12) ** 0.5, 4 * train.num_tokens))
+        ]
+        width, layers, heads = fitting[-1]
+        width, layers = model.d_model or width, model.num_layers or layers
+        model = replace(model, d_model=width, num_layers=layers, num_heads=model.num_heads or _heads(width, heads))
+    model = replace(model, vocab_size=train.vocabulary.size, max_seq_len=context, window=window)
+    batch = training.batch_size or max(1, 4096 // context)
+    return replace(config, model=model, training=replace(training, batch_size=batch))
+
+
+def fix_steps(config: RecipeConfig, batches: Batches, train: Store, product_dtype: torch.dtype) -> tuple[RecipeConfig, float]:
+    """Measure a few steps and fix their number, unless it is given.
+
+    Returns:
+        the configuration with `steps`, and the seconds that a step takes.
+    """
+    training = config.training
+    seconds = _seconds_of_a_step(config.model, config, batches, product_dtype)
+    steps = training.steps
+    if not steps:
+        minutes = training.minutes or DEFAULT_MINUTES
+        steps = max(1, int(minutes * 60 / seconds))
+        if not training.minutes:
+            epoch = train.num_tokens / (training.batch_size * config.model.max_seq_len)
+            steps = min(steps, max(300, round(EPOCHS * epoch)))
+    return replace(config, training=replace(training, steps=steps)), seconds
+
+
+def validation_share(train_tokens: int, valid_tokens: int, evaluations: int) -> float:
+    """Share of the validation data to read at an evaluation, so that all of them take about a twentieth of the time."""
+    return min(1.0, 0.15 * train_tokens / max(1, valid_tokens * evaluations))
+
+
+def _context(train: Store) -> int:
+    """The power of two that holds nine of ten documents, between 64 and 1,024."""
+    long = float(np.quantile(train.lengths, 0.9))
+    return int(min(1024, max(64, 2 ** np.ceil(np.log2(long)))))
+
+
+def _parameters(shape: tuple[int, int, int]) -> int:
+    width, layers, _ = shape
+    return 12 * layers * width**2
+
+
+def _heads(width: int, heads: int) -> int:
+    """`heads`, or the nearest number below that divides the width into even parts."""
+    return next(h for h in range(heads, 0, -1) if width % (2 * h) == 0)
+
+
+def _seconds_of_a_step(model: DecoderConfig, config: RecipeConfig, batches: Batches, dtype: torch.dtype) -> float:
+    """Median of a few steps of a throw-away model on the first batches."""
+    lit = LitDecoder(Decoder(model), replace(config.training, steps=100), dtype)
+    optimizer = lit.configure_optimizers()
+    times = []
+    for number in range(7):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            total, weight = next_token_loss(lit.decoder, as_tensors(batches.batch(number)))
+        (total / weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))
