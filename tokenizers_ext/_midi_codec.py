@@ -20,9 +20,11 @@ STEPS_PER_SECOND, MAX_SHIFT = 100, 100
 DRUM_STEPS = 10  # how long a decoded drum hit lasts; drums have no note-off
 DEFAULT_VELOCITY = 100
 NO_VELOCITY = 63  # in the six bits of a packed event's velocity: not known, or not needed
+OPEN = 1 << 60  # the end step of a note that nothing closes
 
 # An event is one int64 whose order is the canonical order: step, kind (0 off, 1 on, 2 drum), program + 1, pitch, velocity.
 _PITCH, _PROGRAM, _KIND, _STEP = 6, 13, 21, 23
+_FIRST_ID = np.array((OFF, ON, DRUM))
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
     program = np.where(notes.drum, 0, notes.program) if band else np.zeros_like(notes.program)
     ons = pack(start, np.where(notes.drum, 2, 1), program, notes.pitch, (notes.velocity - 1) // 4)
     ons, end, duplicates = merge_duplicates(ons, end)
-    return emit(np.sort(np.concatenate((ons, offs_of(ons, end)))), band), duplicates
+    return emit(np.sort(np.concatenate((ons, offs_of(ons, end))), kind="stable"), band), duplicates
 
 
 def merge_duplicates(ons: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -74,7 +76,7 @@ def merge_duplicates(ons: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.n
     """
     place = ons >> _PITCH
     if not (np.diff(place) > 0).all():  # else it is in order already, and nothing is twice
-        order = np.argsort(ons)
+        order = np.argsort(ons, kind="stable")
         ons, end, place = ons[order], end[order], place[order]
     first = np.flatnonzero(np.diff(place, prepend=-1))
     if len(first) == len(ons):
@@ -86,8 +88,8 @@ def merge_duplicates(ons: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def offs_of(ons: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The packed note-offs of packed note-ons; drum hits and notes with end < 0 have none."""
-    closed = ((ons >> _KIND & 3) == 1) & (end >= 0)
+    """The packed note-offs of packed note-ons; drum hits and open notes have none."""
+    closed = ((ons >> _KIND & 3) == 1) & (end < OPEN)
     ons, end = ons[closed], end[closed]
     return end << _STEP | (ons & (1 << _KIND) - 1) | NO_VELOCITY
 
@@ -97,29 +99,40 @@ def emit(events: np.ndarray, band: bool, last_step: int = 0) -> np.ndarray:
 
     Velocities and programs that are not known leave the state as it is. Time shifts after the last event reach `last_step`.
     """
-    n = len(events)
-    if not n:
+    if not len(events):
         return _shifts(last_step)
-    step, kind, pitch = events >> _STEP, events >> _KIND & 3, events >> _PITCH & 127
+    step = events >> _STEP
     gap = np.diff(step, prepend=0)
-    full = np.where(gap > 0, (gap - 1) // MAX_SHIFT, 0)  # 250 is 100, 100, 50; 200 is 100, 100
-    new_velocity = _changes(np.where((kind > 0) & ((events & 63) != NO_VELOCITY), events & 63, -1))
-    count = full + (gap > 0) + new_velocity + 1
+    moved = np.flatnonzero(gap)
+    full, rest = np.divmod(gap[moved].astype(np.int32) - 1, MAX_SHIFT)  # 250 is 100, 100, 50; 200 is 100, 100
+    kind = (events >> _KIND).astype(np.int8) & 3
+    velocity = events.astype(np.int32) & 63
+    new_velocity = _changes(velocity, (kind > 0) & (velocity != NO_VELOCITY))
+    count = np.ones(len(events), np.int64)
+    count[moved] += full + 1
+    count[new_velocity] += 1
     if band:
-        new_program = _changes(np.where(kind < 2, (events >> _PROGRAM & 255) - 1, -1))
-        count += new_program
-    stop = np.cumsum(count)
-    ids = np.full(stop[-1], SHIFT + MAX_SHIFT - 1, np.int32)
-    at = stop - 1
-    ids[at] = pitch + np.array((OFF, ON, DRUM))[kind]
-    at = at - new_velocity
-    ids[at[new_velocity]] = VELOCITY + (events[new_velocity] & 63)
+        program = (events >> _PROGRAM & 255).astype(np.int32)
+        new_program = _changes(program, (kind < 2) & (program > 0))
+        count[new_program] += 1
+    at = np.cumsum(count) - 1
+    ids = np.full(at[-1] + 1, SHIFT + MAX_SHIFT - 1, np.int32)
+    ids[at] = (events >> _PITCH & 127) + _FIRST_ID[kind]
+    at[new_velocity] -= 1
+    ids[at[new_velocity]] = VELOCITY + velocity[new_velocity]
     if band:
-        at = at - new_program
-        ids[at[new_program]] = PROGRAM - 1 + (events[new_program] >> _PROGRAM & 255)
-    moved = gap > 0
-    ids[at[moved] - 1] = SHIFT + (gap - 1)[moved] % MAX_SHIFT
+        at[new_program] -= 1
+        ids[at[new_program]] = PROGRAM - 1 + program[new_program]
+    ids[at[moved] - 1] = SHIFT + rest
     return ids if last_step <= step[-1] else np.concatenate((ids, _shifts(last_step - int(step[-1]))))
+
+
+def borders_kept(events: np.ndarray) -> bool:
+    """Whether in sorted events those of unknown program or velocity still come first, so that they can stay unsaid."""
+    tonal = (events >> _KIND & 3) < 2
+    programs = (events[tonal] >> _PROGRAM & 255) > 0
+    velocities = (events[(events >> _KIND & 3) > 0] & 63) != NO_VELOCITY
+    return bool((programs[1:] >= programs[:-1]).all() and (velocities[1:] >= velocities[:-1]).all())
 
 
 def _shifts(steps: int) -> np.ndarray:
@@ -129,12 +142,10 @@ def _shifts(steps: int) -> np.ndarray:
     return ids
 
 
-def _changes(values: np.ndarray) -> np.ndarray:
-    """Where a known value (>= 0) differs from the known value before it."""
-    known = np.flatnonzero(values >= 0)
-    changed = np.zeros(len(values), bool)
-    changed[known[np.diff(values[known], prepend=-1) != 0]] = True
-    return changed
+def _changes(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Indices where a known value differs from the known value before it."""
+    at = np.flatnonzero(known)
+    return at[np.diff(values[at], prepend=-1) != 0]
 
 
 @dataclass(frozen=True)
@@ -179,6 +190,22 @@ def _state(ids: np.ndarray, low: int, high: int, at: np.ndarray) -> np.ndarray:
     return np.where(index < 0, -1, ids[named[index]] - low)
 
 
+def unfinished(ids: np.ndarray) -> int:
+    """Where the programs and velocities begin that stand at the very end, without their note."""
+    whole = (ids < VELOCITY) | (ids >= DRUM)
+    return len(ids) - int(np.argmax(whole[::-1])) if whole.any() else 0
+
+
+def trim(ids: np.ndarray, seconds: float, band: bool) -> np.ndarray:
+    """The ids of the first `seconds`, up to the last event in them; what still sounds then stays open."""
+    limit = int(seconds * STEPS_PER_SECOND + 0.5)
+    parsed = parse(ids, band)
+    if limit >= parsed.last_step:
+        return ids
+    inside = np.flatnonzero((parsed.step < limit) | (parsed.step == limit) & (parsed.kind == 0))
+    return ids[: parsed.at[inside[-1]] + 1] if len(inside) else ids[:0]
+
+
 def match(group: np.ndarray, is_on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First in, first out: for each event, the index of the off that closes it, and of the on that it closes; -1 for none.
 
@@ -190,7 +217,7 @@ def match(group: np.ndarray, is_on: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return closed_by, closes
     order = np.argsort(group, kind="stable")
     group, on = group[order], is_on[order]
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1))
     rank = np.repeat(np.arange(len(starts)), np.diff(starts, append=n))
     depth = np.cumsum(np.where(on, 1, -1))
     depth -= np.concatenate(([0], depth))[starts][rank]  # the count of each group begins at 0

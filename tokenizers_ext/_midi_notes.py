@@ -49,7 +49,7 @@ class Notes:
         velocity = np.broadcast_to(np.asarray(velocity, np.int64), n)
         program = np.broadcast_to(np.asarray(program, np.int64), n)
         drum = np.broadcast_to(np.asarray(drum, bool), n)
-        order = np.lexsort((pitch, program, drum, onset))
+        order = _canonical_order(onset, (drum.astype(np.int64) << 14) + (program << 7) + pitch)
         return cls(onset[order], end[order], pitch[order], velocity[order], program[order], drum[order], repairs)
 
     def __len__(self) -> int:
@@ -94,6 +94,17 @@ class Notes:
         return midi
 
 
+def _canonical_order(onset: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Sorts by onset, then rank. Files are nearly in order of time, so only the chords take a sort by two keys."""
+    order = np.argsort(onset, kind="stable")
+    together = np.diff(onset[order]) == 0
+    if (together & (np.diff(rank[order]) < 0)).any():
+        chord = np.flatnonzero(np.append(together, False) | np.append(False, together))
+        rows = order[chord]
+        order[chord] = rows[np.lexsort((rank[rows], onset[rows]))]
+    return order
+
+
 def fold_pedal(
     onset: np.ndarray, end: np.ndarray, pitch: np.ndarray, time: np.ndarray, value: np.ndarray, last: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -103,33 +114,28 @@ def fold_pedal(
     again, or until `last`, the piece's last event. Times in any one unit. Returns the new ends and a bool mask of
     the notes that stay: one struck again at its own onset goes. After `apply_sustain_control_changes` of note_seq.
     """
-    keep = np.ones(len(onset), bool)
     if not len(onset) or not (value >= 64).any():
-        return end, keep
+        return end, np.ones(len(onset), bool)
     order = np.lexsort((value < 64, time))  # at one time, down comes before up
-    time, down = time[order], value[order] >= 64
-    ups = time[~down]
-
-    def is_down(when: np.ndarray) -> np.ndarray:
-        index = np.searchsorted(time, when, side="right") - 1
-        return (index >= 0) & down[index]
-
-    ups = np.append(ups, last).astype(end.dtype)
-    next_up = ups[np.minimum(np.searchsorted(ups[:-1], end, side="right"), len(ups) - 1)]
-    new_end = np.where(is_down(end), np.maximum(next_up, end), end)
+    time, down = time[order], np.append(value[order] >= 64, False)  # [-1]: before the first event the pedal is up
+    up_at = np.append(np.where(down[:-1], last, time), last).astype(end.dtype)
+    up_after = np.minimum.accumulate(up_at[::-1])[::-1][1:]  # when it comes up next after the k-th event
+    before_end = np.searchsorted(time, end, side="right") - 1
+    held = down[before_end]
+    new_end = np.where(held, np.maximum(up_after[before_end], end), end)
 
     # A strike while the pedal is down ends everything of its pitch that still sounds.
-    order = np.lexsort((end, onset, pitch))
-    strikes = np.flatnonzero(is_down(onset[order]))
-    following = np.searchsorted(strikes, np.arange(len(order)), side="right")
-    exists = following < len(strikes)
-    strike = order[strikes[np.minimum(following, len(strikes) - 1)]] if len(strikes) else order
-    cut = np.empty(len(order), bool)
-    cut[order] = exists & (pitch[strike] == pitch[order]) & (onset[strike] < new_end[order])
-    by = np.empty(len(order), np.int64)
-    by[order] = strike
-    new_end = np.where(cut, onset[by], new_end)
-    keep = ~(cut & (new_end == onset))
+    order = np.argsort(onset, kind="stable")
+    order = order[np.argsort(pitch[order].astype(np.uint8), kind="stable")]
+    strikes = np.flatnonzero(down[np.searchsorted(time, onset[order], side="right") - 1])
+    if not len(strikes):
+        return new_end, np.ones(len(onset), bool)
+    later = np.searchsorted(strikes, np.arange(len(order)), side="right")
+    strike = order[strikes[np.minimum(later, len(strikes) - 1)]]
+    cut = (later < len(strikes)) & (pitch[strike] == pitch[order]) & (onset[strike] < new_end[order])
+    new_end[order[cut]] = onset[strike[cut]]
+    keep = np.ones(len(onset), bool)
+    keep[order[cut]] = new_end[order[cut]] > onset[order[cut]]
     return new_end, keep
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,11 +11,30 @@ import numpy as np
 
 from seqmodal.errors import ConfigError
 from tokenizers_ext import _midi_codec as codec
+from tokenizers_ext._midi_augment import transform
 from tokenizers_ext._midi_codec import Repairs
+from tokenizers_ext._midi_grammar import MidiGrammar
 from tokenizers_ext._midi_notes import Notes, from_pretty_midi
 from tokenizers_ext._midi_read import read, read_bytes
+from tokenizers_ext._midi_summary import Summary, summary
 
-__all__ = ["BandTokenizer", "MidiTokenizer", "Notes", "Repairs", "from_pretty_midi", "read", "read_bytes"]
+__all__ = [
+    "BandTokenizer",
+    "MidiGrammar",
+    "MidiTokenizer",
+    "Notes",
+    "Repairs",
+    "Summary",
+    "choose",
+    "from_pretty_midi",
+    "read",
+    "read_bytes",
+    "summary",
+]
+
+PIANOS = frozenset(range(8))
+PIANO_KEYS = (21, 108)
+MAX_TRANSPOSE, MIN_STRETCH, MAX_STRETCH = 3, 0.95, 1.05
 
 
 class MidiTokenizer:
@@ -64,6 +84,48 @@ class MidiTokenizer:
         midi = item.to_pretty_midi() if isinstance(item, Notes) else item
         midi.write(str(path))
 
+    def show(self, item: Notes | Any, stem: str | PathLike[str], prompt_notes: int = 0) -> list[Path]:
+        """A piano roll `stem`.png, its first `prompt_notes` notes in another colour, and a sound `stem`.wav."""
+        from seqmodal.show.piano_roll import piano_roll
+        from seqmodal.show.sound import render_wav
+
+        notes = self._notes(item)
+        picture, sound = (Path(f"{Path(stem)}{suffix}") for suffix in (".png", ".wav"))
+        piano_roll(
+            notes.onset,
+            notes.end,
+            notes.pitch,
+            notes.velocity,
+            drum=notes.drum,
+            program=notes.program,
+            prompt_notes=prompt_notes,
+            path=picture,
+        )
+        render_wav(notes.to_pretty_midi(), sound)
+        return [picture, sound]
+
+    def grammar(self, seconds: float | None = None, max_silence: float | None = None) -> MidiGrammar:
+        """What may come next. seconds: where it ends; max_silence: the longest silence, in seconds; None for no limit."""
+        return MidiGrammar(self.band, seconds, max_silence)
+
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A window of ids up to 3 semitones higher or lower and up to 5 % slower or faster; its length may change."""
+        transpose = int(rng.integers(-MAX_TRANSPOSE, MAX_TRANSPOSE + 1))
+        stretch = float(rng.uniform(MIN_STRETCH, MAX_STRETCH))
+        return transform(np.asarray(ids), self.band, transpose, stretch, self.low, self.high)
+
+    def trim(self, ids: np.ndarray, seconds: float) -> np.ndarray:
+        """The ids of the first `seconds`; notes that still sound then are left open."""
+        return codec.trim(np.asarray(ids), seconds, self.band)
+
+    def duration(self, ids: np.ndarray) -> float:
+        """The time in seconds that the ids reach."""
+        return codec.parse(np.asarray(ids), self.band).last_step / codec.STEPS_PER_SECOND
+
+    def examples(self, rng: np.random.Generator) -> list[Notes]:
+        """A few pieces made of chance, the empty one and one note among them."""
+        return [_random_notes(rng, n, self.band) for n in (0, 1, 5, 60)]
+
     def _notes(self, item: Notes | Any | str | PathLike[str]) -> Notes:
         if isinstance(item, Notes):
             return item
@@ -89,6 +151,29 @@ class BandTokenizer(MidiTokenizer):
 
     def to_dict(self) -> dict[str, Any]:
         return {"low": self.low, "high": self.high}
+
+
+def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
+    """The tokenizer for a corpus: "band" where there are drums or several programs that are not all pianos, else "midi".
+
+    Its low..high is the piano's where every note lies on its keys.
+    """
+    pieces = list(summaries)
+    programs = frozenset().union(*(piece.programs for piece in pieces))
+    pitches = [pitch for piece in pieces if piece.programs for pitch in (piece.low, piece.high)]
+    low, high = PIANO_KEYS
+    if not pitches or min(pitches) < low or max(pitches) > high:
+        low, high = 0, 127
+    if any(piece.drums for piece in pieces) or not (programs <= PIANOS or len(programs) == 1):
+        return BandTokenizer(low, high)
+    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high)
+
+
+def _random_notes(rng: np.random.Generator, n: int, band: bool) -> Notes:
+    onset = np.cumsum(rng.choice([0.0, 0.004, 0.1, 0.37, 2.5], n)) + rng.random(n) * 0.01
+    end = onset + rng.choice([0.0, 0.01, 0.2, 1.5], n)
+    program, drum = (rng.choice([0, 0, 33, 48], n), rng.random(n) < 0.2) if band else (0, False)
+    return Notes.of(onset, end, rng.integers(40, 90, n), rng.integers(1, 128, n), np.where(drum, 0, program), drum)
 
 
 TOKENIZERS = {"midi": MidiTokenizer, "band": BandTokenizer}
