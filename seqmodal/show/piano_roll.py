@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -173,6 +174,7 @@ def _colors(notes: _Notes) -> tuple[list[Color], list[tuple[str, Color]]]:
     return colors, legend
 
 
+@functools.cache
 def _font(size: int) -> Any:
     from PIL import ImageFont
 
