@@ -10,8 +10,8 @@ from tokenizers_ext import _midi_codec as codec
 def transform(ids: np.ndarray, band: bool, transpose: int, stretch: float, low: int, high: int) -> np.ndarray:
     """The ids with pitches `transpose` semitones higher and times multiplied by `stretch`, in canonical order again.
 
-    `ids` is a window cut anywhere out of a piece, and its borders stay open: an off whose on lies before it stays an off,
-    a note whose off lies beyond it stays open, a velocity or program that the window does not name stays unsaid.
+    `ids` is a window cut anywhere out of a piece, and its borders stay open: an off whose on lies before it stays an
+    off, a note whose off lies beyond it stays open, a velocity or program that the window does not name stays unsaid.
     Drums keep their pitch; so does everything when a note would leave low..high.
     """
     if transpose == 0 and stretch == 1:

@@ -22,7 +22,7 @@ DEFAULT_VELOCITY = 100
 NO_VELOCITY = 63  # in the six bits of a packed event's velocity: not known, or not needed
 OPEN = 1 << 60  # the end step of a note that nothing closes
 
-# An event is one int64 whose order is the canonical order: step, kind (0 off, 1 on, 2 drum), program + 1, pitch, velocity.
+# An event is one int64, sorting canonically: step, kind (0 off, 1 on, 2 drum), program + 1, pitch, velocity.
 _PITCH, _PROGRAM, _KIND, _STEP = 6, 13, 21, 23
 _FIRST_ID = np.array((OFF, ON, DRUM))
 
@@ -43,7 +43,7 @@ class Repairs:
 
 
 def quantize(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
-    """Onset and end steps, int64 (n,): absolute times rounded, so that errors never add up; an end is after its onset."""
+    """Onset and end steps, int64 (n,): absolute times rounded, so that errors never add up; no length is 0."""
     start = (notes.onset * STEPS_PER_SECOND + 0.5).astype(np.int64)
     return start, np.maximum((notes.end * STEPS_PER_SECOND + 0.5).astype(np.int64), start + 1)
 
@@ -70,7 +70,7 @@ def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
 
 
 def merge_duplicates(ons: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of notes with one step, program and pitch, one with the loudest velocity and the longest end; the count of others.
+    """Of notes with one step, program and pitch one, with the loudest velocity and the longest end; how many went.
 
     A velocity that is not known gives way to one that is.
     """
@@ -97,7 +97,8 @@ def offs_of(ons: np.ndarray, end: np.ndarray) -> np.ndarray:
 def emit(events: np.ndarray, band: bool, last_step: int = 0) -> np.ndarray:
     """Ids int32 of sorted packed events: time shifts, programs and velocities only where something changes.
 
-    Velocities and programs that are not known leave the state as it is. Time shifts after the last event reach `last_step`.
+    Velocities and programs that are not known leave the state as it is. Time shifts after the last event reach
+    `last_step`.
     """
     if not len(events):
         return _shifts(last_step)
@@ -207,7 +208,7 @@ def trim(ids: np.ndarray, seconds: float, band: bool) -> np.ndarray:
 
 
 def match(group: np.ndarray, is_on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First in, first out: for each event, the index of the off that closes it, and of the on that it closes; -1 for none.
+    """First in, first out: for each event the index of the off that closes it, and of the on it closes; -1 for none.
 
     group: int (n,), events of one program and pitch; is_on: bool (n,); both in the order of time.
     """

@@ -166,7 +166,7 @@ class MidiGrammar:
             mask[SHIFT : SHIFT + steps] = True
 
     def _allow_closing(self, mask: np.ndarray) -> None:
-        """At the limit: the lowest note-off that is still in order, or the end; one step more where neither is possible."""
+        """At the limit: the lowest note-off still in order, or the end; one step more where neither is possible."""
         if not self._sounding and not self._fresh and not self._after_program:
             mask[-1] = True
             return

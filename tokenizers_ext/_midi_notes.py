@@ -75,7 +75,8 @@ class Notes:
             raise BadInput(where, f"a note starts at {self.onset.min():.3f} s, before the beginning")
         if max(self.end.max(), self.onset.max()) >= MAX_SECONDS:
             raise BadInput(where, f"it lasts {self.duration / 3600:.1f} hours", "at most 24 are taken")
-        for name, values, low in (("pitch", self.pitch, 0), ("velocity", self.velocity, 1), ("program", self.program, 0)):
+        for name, low in (("pitch", 0), ("velocity", 1), ("program", 0)):
+            values = getattr(self, name)
             if values.min() < low or values.max() > 127:
                 raise BadInput(where, f"a {name} lies outside {low}..127")
         return self

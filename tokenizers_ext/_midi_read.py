@@ -19,11 +19,12 @@ from tokenizers_ext import _midi_smf as smf
 from tokenizers_ext._midi_notes import MAX_SECONDS, Notes, fold_pedal
 
 MAX_NOTE_SECONDS = 3600.0  # longer is a note-off that got lost
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
+NOTES_FOR_DAMAGE = 50  # with more damage than one place in 50 notes, what was read is no longer the music
 SUSTAIN = 64
 
 # Controller 64 at 64 or more, also under running status. What it finds may be text; what it misses is no pedal.
-_PEDAL = re.compile(rb"[\xb0-\xbf](?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f])*?\x40[\x40-\x7f]")
+_PEDAL = re.compile(rb"[\xb0-\xbf](?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f]){0,255}?\x40[\x40-\x7f]")
 # Data bytes that follow a system exclusive message: running status goes on, though the standard ends it there.
 _RUNNING_ON = re.compile(rb"\xf0[\x00-\x7f]*\xf7[\x80-\xff]{0,3}[\x00-\x7f][\x00-\x7f]")
 
@@ -50,11 +51,12 @@ def read_bytes(data: bytes) -> Notes:
     if not data:
         raise BadInput("MIDI", "the file is empty")
     mended: Counter[str] = Counter()
+    damage = 0
     columns = _by_symusic(smf.unwrap(data, mended), mended)
     if columns is None:
         mended.clear()
-        columns = _by_events(data, mended)
-    return _checked(columns, mended)
+        columns, damage = _by_events(data, mended)
+    return _checked(columns, mended, damage)
 
 
 def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
@@ -82,20 +84,18 @@ def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
     velocity = [notes["velocity"].astype(np.int64) for _, notes in parts]
     if min(onset.min() for onset in start) < 0 or any((e < s).any() for s, e in zip(start, stop, strict=True)):
         return None  # its 32-bit ticks have overflowed
-    if _PEDAL.search(data):
+    pedals = [_pedal(track) for track, _ in parts]
+    pressed = [i for i, (_, value) in enumerate(pedals) if (value >= 64).any()]
+    if pressed or _PEDAL.search(data):
+        # Exact without channels only where one part has the one pedal.
         tonal = [i for i, (track, _) in enumerate(parts) if not track.is_drum]
-        pedalled = sum(_PEDAL.search(chunk) is not None for chunk in data.split(b"MTrk")[1:])
-        if len(tonal) != 1 or pedalled != 1:
+        if pressed != tonal or len(tonal) != 1 or sum(_PEDAL.search(c) is not None for c in data.split(b"MTrk")) > 1:
             return None
-        i = tonal[0]
-        controls = parts[i][0].controls.numpy()
-        sustain = controls["number"] == SUSTAIN
-        time, value = controls["time"][sustain].astype(np.int64), controls["value"][sustain]
-        if not (value >= 64).any():
-            return None
+        i, (time, value) = tonal[0], pedals[tonal[0]]
         last = max(int(time.max()), max(int(end.max()) for end in stop))
         stop[i], keep = fold_pedal(start[i], stop[i], pitch[i], time, value, last)
-        start[i], stop[i], pitch[i], velocity[i] = start[i][keep], stop[i][keep], pitch[i][keep], velocity[i][keep]
+        if not keep.all():
+            start[i], stop[i], pitch[i], velocity[i] = (x[i][keep] for x in (start, stop, pitch, velocity))
     sizes = [len(onset) for onset in start]
     program = np.repeat([track.program for track, _ in parts], sizes)
     drum = np.repeat([track.is_drum for track, _ in parts], sizes)
@@ -109,13 +109,20 @@ def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
     return onset, end, np.concatenate(pitch), np.concatenate(velocity), program, drum
 
 
-def _by_events(data: bytes, mended: Counter[str]) -> Columns:
-    """The notes by the forgiving reader, the pedal of each channel folded in. Raises BadInput."""
+def _pedal(track: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Times in ticks and values of a track's sustain pedal."""
+    controls = track.controls.numpy()
+    sustain = controls["number"] == SUSTAIN
+    return controls["time"][sustain].astype(np.int64), controls["value"][sustain]
+
+
+def _by_events(data: bytes, mended: Counter[str]) -> tuple[Columns, int]:
+    """The notes by the forgiving reader, the pedal of each channel folded in; and the damage. Raises BadInput."""
     events = smf.parse(data)
     mended.update(events.mended)
-    table = np.array(events.notes, np.int64).reshape(-1, 7)
-    pedals = np.array(events.pedals, np.int64).reshape(-1, 4)
-    start, stop, pitch, velocity, program, channel, _ = table.T
+    table = np.array(events.notes, np.int64).reshape(-1, 6)
+    pedals = np.array(events.pedals, np.int64).reshape(-1, 3)
+    start, stop, pitch, velocity, program, channel = table.T
     drum = channel == smf.DRUM_CHANNEL
     keep = np.ones(len(table), bool)
     stop = stop.copy()
@@ -131,11 +138,11 @@ def _by_events(data: bytes, mended: Counter[str]) -> Columns:
     if events.hanging:
         hanging = np.array(events.hanging)
         end[hanging] = np.minimum(end[hanging], onset[hanging] + smf.MAX_HANGING_SECONDS)
-        mended["note without an end closed"] += len(hanging)
-    return onset[keep], end[keep], pitch[keep], velocity[keep], program[keep], drum[keep]
+        mended["note cut off by the end closed there"] += len(hanging)
+    return (onset[keep], end[keep], pitch[keep], velocity[keep], program[keep], drum[keep]), events.damage
 
 
-def _checked(columns: Columns, mended: Counter[str]) -> Notes:
+def _checked(columns: Columns, mended: Counter[str], damage: int) -> Notes:
     """Notes whose every number is one of music; what is not is left out and said. Raises BadInput when none is left."""
     onset, end, pitch, velocity, program, drum = columns
     if not len(onset):
@@ -155,5 +162,9 @@ def _checked(columns: Columns, mended: Counter[str]) -> Notes:
     repairs = tuple(f"{reason} ({count})" if count > 1 else reason for reason, count in mended.items() if count)
     if not keep.any():
         raise BadInput("MIDI", "it holds no valid note: " + "; ".join(repairs))
+    if damage:
+        damage += mended[smf.WITHOUT_END] + len(keep) - int(keep.sum())
+    if damage > max(8, len(onset) // NOTES_FOR_DAMAGE):
+        raise BadInput("MIDI", "it is damaged beyond mending: " + "; ".join(repairs))
     arrays: tuple[Any, ...] = columns if keep.all() else tuple(column[keep] for column in columns)
     return Notes.of(*arrays, repairs=repairs)

@@ -6,7 +6,7 @@ chunks that nobody knows are skipped. Each mend is said in words. The work is li
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,19 +16,23 @@ from seqmodal.errors import BadInput
 DRUM_CHANNEL = 9
 MAX_HANGING_SECONDS = 5.0  # how long a note without a note-off may last
 DATA_BYTES = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}
+WITHOUT_END = "note without an end left out"
 SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 
 
 @dataclass
 class Events:
-    """What the tracks hold. Times in ticks; rows of notes (onset, end, pitch, velocity, program, channel, number of the track)."""
+    """What the tracks hold, times in ticks."""
 
     division: int
-    notes: list[tuple[int, int, int, int, int, int, int]] = field(default_factory=list)
-    pedals: list[tuple[int, int, int, int]] = field(default_factory=list)  # (time, value, channel, number of the track)
+    notes: list[tuple[int, int, int, int, int, int]] = field(
+        default_factory=list
+    )  # onset end pitch velocity program channel
+    pedals: list[tuple[int, int, int]] = field(default_factory=list)  # (time, value, channel)
     tempos: list[tuple[int, int]] = field(default_factory=list)  # (time, microseconds a quarter note)
     mended: Counter[str] = field(default_factory=Counter)
-    hanging: list[int] = field(default_factory=list)  # indices into notes
+    damage: int = 0  # how often a byte was not what the standard wants in its place
+    hanging: list[int] = field(default_factory=list)  # indices into notes: those that the end of a track cut off
     last: int = 0
 
 
@@ -49,7 +53,7 @@ def tracks(data: bytes, mended: Counter[str]) -> tuple[int, list[bytes]]:
         division = int.from_bytes(data[12:14], "big")
         if int.from_bytes(data[8:10], "big") == 2:
             mended["format 2: its sequences are laid over each other"] += 1
-        at = 8 + length if 6 <= length and data[8 + length : 12 + length] == b"MTrk" else max(data.find(b"MTrk"), 14)
+        at = 8 + length if length >= 6 and data[8 + length : 12 + length] == b"MTrk" else max(data.find(b"MTrk"), 14)
     else:
         at = data.find(b"MTrk")
         mended["no header: 96 ticks a quarter note assumed"] += 1
@@ -89,16 +93,16 @@ def parse(data: bytes) -> Events:
     if not chunks:
         raise BadInput("MIDI", "it holds no MIDI track" if b"MThd" in data[:64] else "it is not a MIDI file")
     events = Events(division, mended=mended)
-    for number, chunk in enumerate(chunks):
-        _parse_track(chunk, number, events)
+    for chunk in chunks:
+        _parse_track(chunk, events)
     return events
 
 
-def _parse_track(data: bytes, number: int, out: Events) -> None:
+def _parse_track(data: bytes, out: Events) -> None:
     """Reads one track into `out`; stops, with what it has, where an event is cut off."""
-    at, size, time, status = 0, len(data), 0, 0
+    at, size, time, status, whole = 0, len(data), 0, 0, False
     programs = [0] * 16
-    sounding: dict[int, list[tuple[int, int, int]]] = {}  # channel * 128 + pitch: (onset, velocity, program)
+    sounding: dict[int, deque[tuple[int, int, int]]] = {}  # channel * 128 + pitch: (onset, velocity, program)
     mended = out.mended
     while at < size:
         delta, count = 0, 0
@@ -110,6 +114,7 @@ def _parse_track(data: bytes, number: int, out: Events) -> None:
                 break
         if byte >= 128 and count == 4:
             mended["delta time longer than four bytes"] += 1
+            out.damage += 1
         if at == size:
             mended["cut off in the middle of an event"] += 1
             break
@@ -118,6 +123,7 @@ def _parse_track(data: bytes, number: int, out: Events) -> None:
         if byte < 128:  # running status
             if not status:
                 mended["data bytes without a status"] += 1
+                out.damage += 1
                 at += 1
                 continue
         else:
@@ -135,6 +141,7 @@ def _parse_track(data: bytes, number: int, out: Events) -> None:
                     out.tempos.append((time, int.from_bytes(data[at : at + 3], "big")))
                 at += length
                 if kind == 0x2F:
+                    whole = True
                     break
                 continue
             if byte in (0xF0, 0xF7):
@@ -146,6 +153,7 @@ def _parse_track(data: bytes, number: int, out: Events) -> None:
                 continue
             if byte >= 0xF0:
                 mended[f"status {byte:02x} passed over"] += 1
+                out.damage += 1
                 at += SYSTEM_DATA_BYTES.get(byte, 0)
                 continue
             status = byte
@@ -160,21 +168,24 @@ def _parse_track(data: bytes, number: int, out: Events) -> None:
             mended["data byte above 127 clipped"] += 1
             first, second = min(first, 127), min(second, 127)
         if kind == 0x9 and second:
-            sounding.setdefault(channel << 7 | first, []).append((time, second, programs[channel]))
+            sounding.setdefault(channel << 7 | first, deque()).append((time, second, programs[channel]))
         elif kind == 0x8 or kind == 0x9:
             queue = sounding.get(channel << 7 | first)
             if queue:
-                onset, velocity, program = queue.pop(0)
-                out.notes.append((onset, time, first, velocity, program, channel, number))
+                onset, velocity, program = queue.popleft()
+                out.notes.append((onset, time, first, velocity, program, channel))
         elif kind == 0xC:
             programs[channel] = first
         elif kind == 0xB and first == 64:
-            out.pedals.append((time, second, channel, number))
+            out.pedals.append((time, second, channel))
     out.last = max(out.last, time)
     for key, queue in sounding.items():
         for onset, velocity, program in queue:
-            out.hanging.append(len(out.notes))
-            out.notes.append((onset, time, key & 127, velocity, program, key >> 7, number))
+            if whole:
+                mended[WITHOUT_END] += 1
+            else:
+                out.hanging.append(len(out.notes))
+                out.notes.append((onset, time, key & 127, velocity, program, key >> 7))
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
@@ -191,7 +202,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
 
 
 def seconds_of(ticks: np.ndarray, division: int, tempos: list[tuple[int, int]], mended: Counter[str]) -> np.ndarray:
-    """Seconds (float64) of ticks, by the whole tempo map, or by the frame rate of an SMPTE division. Raises BadInput."""
+    """Seconds (float64) of ticks, by the whole tempo map or an SMPTE division's frame rate. Raises BadInput."""
     if division >= 0x8000:
         frames, resolution = 256 - (division >> 8), division & 255
         if not resolution or frames not in (24, 25, 29, 30):

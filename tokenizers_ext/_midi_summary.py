@@ -13,7 +13,7 @@ from tokenizers_ext._midi_notes import Notes
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """One piece. `low`, `high` and `programs` are of its notes without the drums; without any, 0, 0 and the empty set."""
+    """One piece. `low`, `high`, `programs` are those of the notes without drums; 0, 0 and none where there are none."""
 
     notes: int
     seconds: float

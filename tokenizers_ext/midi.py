@@ -105,7 +105,7 @@ class MidiTokenizer:
         return [picture, sound]
 
     def grammar(self, seconds: float | None = None, max_silence: float | None = None) -> MidiGrammar:
-        """What may come next. seconds: where it ends; max_silence: the longest silence, in seconds; None for no limit."""
+        """What may come next. seconds: where it ends; max_silence: the longest silence in seconds; None: no limit."""
         return MidiGrammar(self.band, seconds, max_silence)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -154,7 +154,7 @@ class BandTokenizer(MidiTokenizer):
 
 
 def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
-    """The tokenizer for a corpus: "band" where there are drums or several programs that are not all pianos, else "midi".
+    """The tokenizer for a corpus: "band" where there are drums or several programs not all pianos, else "midi".
 
     Its low..high is the piano's where every note lies on its keys.
     """
