@@ -167,6 +167,7 @@ class Parsed:
 
 def parse(ids: np.ndarray, band: bool) -> Parsed:
     """What the ids say, without judging it. Without `band`, the program is 0 throughout."""
+    ids = np.asarray(ids, np.int64)
     is_shift = (ids >= SHIFT) & (ids < VELOCITY)
     step = np.cumsum(np.where(is_shift, ids - (SHIFT - 1), 0))
     is_event = ids < SHIFT

@@ -82,14 +82,18 @@ class Notes:
         return self
 
     def to_pretty_midi(self) -> Any:
-        """A `pretty_midi.PrettyMIDI`, one instrument a program, drums on the drum channel; 1 ms ticks."""
+        """A `pretty_midi.PrettyMIDI`, one instrument a program, drums on the drum channel; 1 ms ticks.
+
+        A note of under 2 ms, which ticks could lose, gets 10 ms, the length that encoding gives it.
+        """
         import pretty_midi
 
+        end = np.where(self.end - self.onset < 0.002, self.onset + 0.01, self.end)
         midi = pretty_midi.PrettyMIDI(resolution=500, initial_tempo=120.0)
         for is_drum, program in sorted({(bool(d), int(p)) for d, p in zip(self.drum, self.program, strict=True)}):
-            part = self.select((self.drum == is_drum) & (self.program == program))
+            rows = np.flatnonzero((self.drum == is_drum) & (self.program == program))
+            columns = (column[rows].tolist() for column in (self.velocity, self.pitch, self.onset, end))
             instrument = pretty_midi.Instrument(program, is_drum)
-            columns = (part.velocity.tolist(), part.pitch.tolist(), part.onset.tolist(), part.end.tolist())
             instrument.notes = [pretty_midi.Note(*note) for note in zip(*columns, strict=True)]
             midi.instruments.append(instrument)
         return midi
