@@ -17,7 +17,7 @@ from seqmodal import __version__
 from seqmodal.config import RecipeConfig
 from seqmodal.data.cache import cache_folder
 from seqmodal.data.source import Skipped, write_skipped
-from seqmodal.data.store import Store, write_store
+from seqmodal.data.store import Store, StoreWriter
 from seqmodal.errors import BadInput
 from seqmodal.sequence import Document
 from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
@@ -89,7 +89,7 @@ def _make(corpus: Corpus, folder: Path, where: str) -> None:
     """Write the stores of a corpus. The documents are read once and go to their splits' stores as they come."""
     folder.mkdir(parents=True)
     vocabulary = Vocabulary.of(corpus.tokenizers)
-    writers = {split: write_store(folder / split, vocabulary) for split in SPLITS}
+    writers = {split: StoreWriter(folder / split, vocabulary) for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     for document in corpus.documents:
         writers[document.split].add(document)

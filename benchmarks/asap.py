@@ -1,0 +1,178 @@
+"""Piano performances: `seqmodal train music` beside GPT-2 of Hugging Face, of the same size, on the same tokens.
+
+    make benchmarks-venv && .venv-bench/bin/python benchmarks/asap.py --data ../shared/data/asap --out runs/asap-benchmark
+
+Both see the same windows of the same token stream in the same order (augmentation included), with the same context,
+batch, warm-up and decay, threads and number format. GPT-2's learning rate is the best of three in short runs. Both are
+judged on whole files of the test folder in non-overlapping segments. What is done already is kept in `--out`, so a run
+that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from seqmodal.data.corpus import Prepared, prepare
+from seqmodal.data.loader import Batches
+from seqmodal.decoder import DecoderOutput
+from seqmodal.evaluation.likelihood import likelihood
+from seqmodal.model import load
+from seqmodal.show.curves import compare_curves
+from seqmodal.training.hardware import product_dtype
+from seqmodal.training.lit import as_tensors
+from seqmodal.training.optimizer import warmup_stable_decay
+from seqmodal.training.recipe import recipe_of_run
+from seqmodal.training.record import read_metrics
+
+RATES = (3e-4, 1e-3, 3e-3)
+
+
+@dataclass
+class HuggingFace:
+    """GPT-2 behind the two calls that `likelihood` makes of a decoder."""
+
+    model: GPT2LMHeadModel
+
+    def __call__(self, ids: torch.Tensor, **_: Any) -> DecoderOutput:
+        return DecoderOutput(self.model.transformer(ids).last_hidden_state)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.model.lm_head(hidden).float()
+
+    def eval(self) -> None:
+        self.model.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/asap"))
+    parser.add_argument("--out", type=Path, default=Path("runs/asap-benchmark"))
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--rate-minutes", type=float, default=4.0, help="length of each run that chooses the peer's rate")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    ours = args.out / "ours"
+    if not (ours / "model").is_dir():
+        subprocess.run([
+            sys.executable, "-m", "seqmodal.cli", "train", "music", "--data", str(args.data), "--exclude", "*score*",
+            "--minutes", str(args.minutes), "--out", str(ours),
+        ], check=True)
+    module, config = recipe_of_run(ours)
+    prepared = Prepared.open(ours / "data")
+    rates = {
+        rate: kept(args.out / f"rate_{rate:g}.json", lambda r=rate: peer(prepared, config, r, args.rate_minutes, None))
+        for rate in RATES
+    }
+    rate = min(rates, key=lambda r: rates[r]["valid"][-1][1])
+    weights = args.out / "peer.pt"
+    theirs = kept(args.out / "peer.json", lambda: peer(prepared, config, rate, args.minutes, weights))
+    found = kept(args.out / "test.json", lambda: judge(args.data, ours, module, config, weights))
+    report(args.out, ours, rates, rate, theirs, found)
+
+
+def kept(path: Path, make: Any) -> Any:
+    """What `make` returned when it was first called."""
+    if not path.is_file():
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def gpt2(config: Any) -> GPT2LMHeadModel:
+    """Hugging Face's GPT-2 in the shape of our decoder, its dropout as it comes."""
+    model = config.model
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=model.vocab_size, n_positions=model.max_seq_len, n_embd=model.d_model, n_layer=model.num_layers,
+        n_head=model.d_model // 64, bos_token_id=1, eos_token_id=2,
+    ))
+
+
+def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Path | None) -> dict[str, Any]:
+    """Train GPT-2 for some minutes; its validation loss is measured off the clock."""
+    torch.manual_seed(config.training.seed)
+    model = gpt2(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    training, store = config.training, prepared.stores["valid"]
+    batches = Batches(
+        prepared.stores["train"], context=config.model.max_seq_len, batch_size=training.batch_size, seed=training.seed,
+        augment={t.name: t.augment for t in prepared.tokenizers},
+    )
+    spent, steps, step, valid = 0.0, 0, 0, []
+    while not steps or step < steps:
+        start = time.perf_counter()
+        schedule = warmup_stable_decay(steps or 10_000, training.warmup, training.decay, training.final_lr)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * schedule(step)
+        batch = as_tensors(batches.batch(step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=product_dtype() == torch.bfloat16):
+            logits = model(batch["ids"]).logits
+        counts = batch["weight"] > 0
+        loss = F.cross_entropy(logits[counts].float(), batch["targets"][counts])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        spent += time.perf_counter() - start
+        step += 1
+        if step == 20:
+            steps = int(minutes * 60 / spent * 20)
+        if steps and (step == steps or step % max(1, steps // 10) == 0):
+            found = likelihood(HuggingFace(model), store, config.model.max_seq_len)
+            model.train()
+            valid.append((spent, found.nats / found.count))
+            print(f"gpt-2 at {rate:g}: step {step}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)
+    if keep is not None:
+        torch.save(model.state_dict(), keep)
+    return {"rate": rate, "steps": steps, "seconds": spent, "valid": valid,
+            "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> dict[str, Any]:
+    """Both models over whole files of the test folder."""
+    from dataclasses import replace
+
+    model = load(ours)
+    test = prepare(module, replace(config, data=str(data / "test"), exclude=("*score*",)), model.tokenizers).stores["valid"]
+    theirs = gpt2(config)
+    theirs.load_state_dict(torch.load(weights, weights_only=True))
+    notes = sum(len(model.tokenizers[0].decode_notes(test[i].segments[0].ids)) for i in range(len(test)))
+    result = {}
+    for name, decoder in (("ours", model.decoder), ("gpt2", HuggingFace(theirs))):
+        decoder.eval()
+        found = likelihood(decoder, test, config.model.max_seq_len)
+        result[name] = {"nats_per_event": found.nats / found.count, "nats_per_note": found.nats / notes,
+                        "accuracy": found.correct / found.count, "events": found.count, "files": len(test)}
+    return result
+
+
+def report(out: Path, ours: Path, rates: Any, rate: float, theirs: Any, found: Any) -> None:
+    """The figures side by side, and a picture."""
+    _, config = recipe_of_run(ours)
+    rows = [row for row in read_metrics(ours / "metrics.csv") if "valid_loss" in row]
+    curve = [(row["seconds"], row["valid_loss"]) for row in rows]
+    reached = next((seconds for seconds, loss in curve if loss <= theirs["valid"][-1][1]), None)
+    print(f"\n{'':28}{'seqmodal':>12}{'GPT-2 (HF)':>12}")
+    print(f"{'parameters':28}{config.model.num_parameters:12,}{theirs['parameters']:12,}")
+    print(f"{'steps':28}{config.training.steps:12,}{theirs['steps']:12,}")
+    print(f"{'training seconds':28}{read_metrics(ours / 'metrics.csv')[-1]['seconds']:12.0f}{theirs['seconds']:12.0f}")
+    for key in ("nats_per_event", "nats_per_note", "accuracy"):
+        print(f"{'test ' + key.replace('_', ' '):28}{found['ours'][key]:12.3f}{found['gpt2'][key]:12.3f}")
+    print(f"GPT-2's learning rate: {rate:g} of " + ", ".join(f"{r:g} ({v['valid'][-1][1]:.3f})" for r, v in rates.items()))
+    if reached is not None:
+        print(f"ours reached GPT-2's final validation loss after {reached:.0f} s: {reached / theirs['seconds']:.2f} of its time")
+    print(compare_curves({"seqmodal": curve, f"GPT-2 (HF), {rate:g}": theirs["valid"]}, out / "curves.png",
+                         xlabel="seconds of training", ylabel="validation nats per event"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Tokens on disk, memory-mapped: Megatron's .bin/.idx, a sequence a segment, a document its run of segments.
+
+Beside them lie `segments.npy` (block, loss and both-ways of each segment) and `store.json` (vocabulary, names, hash).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqmodal.errors import BadInput
+from seqmodal.sequence import Document, Segment
+from seqmodal.tokenizers.vocabulary import Vocabulary
+
+MAGIC = b"MMIDIDX\x00\x00"
+CODES: dict[int, Any] = {8: np.uint16, 4: np.int32}
+SEGMENT = np.dtype([("block", "u1"), ("loss", "f4"), ("both_ways", "?")])
+
+
+class StoreWriter:
+    """Writes documents one after the other; memory holds a few numbers a segment."""
+
+    def __init__(self, folder: Path, vocabulary: Vocabulary) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.vocabulary = folder, vocabulary
+        largest = max((block.num_content for block in vocabulary.content), default=1)
+        self._code = 8 if largest <= np.iinfo(np.uint16).max else 4
+        self._bin = open(folder / "tokens.bin", "wb")  # noqa: SIM115 - closed by `close`
+        self._digest = hashlib.sha256()
+        self._lengths: list[int] = []
+        self._documents = [0]
+        self._segments: list[tuple[int, float, bool]] = []
+        self._names: list[str] = []
+
+    def add(self, document: Document) -> None:
+        """Append a document.
+
+        Raises:
+            Mismatch: for ids that are not its blocks'.
+        """
+        for segment in document.segments:
+            self.vocabulary.to_global(segment.block, segment.ids)
+            data = np.ascontiguousarray(segment.ids, dtype=CODES[self._code]).tobytes()
+            self._bin.write(data)
+            self._digest.update(data)
+            self._lengths.append(len(segment.ids))
+            self._segments.append((self.vocabulary.names.index(segment.block), segment.loss, segment.both_ways))
+        self._documents.append(len(self._lengths))
+        self._names.append(document.name)
+
+    def close(self) -> None:
+        """Write the index; the store can be opened from now on."""
+        self._bin.close()
+        width = np.dtype(CODES[self._code]).itemsize
+        pointers = np.concatenate([[0], np.cumsum(np.array(self._lengths, np.int64) * width)])[:len(self._lengths)]
+        with open(self.folder / "tokens.idx", "wb") as file:
+            file.write(MAGIC + struct.pack("<QBQQ", 1, self._code, len(self._lengths), len(self._documents)))
+            file.write(np.array(self._lengths, "<i4").tobytes())
+            file.write(pointers.astype("<i8").tobytes())
+            file.write(np.array(self._documents, "<i8").tobytes())
+        np.save(self.folder / "segments.npy", np.array(self._segments, SEGMENT))
+        facts = {"vocabulary": self.vocabulary.to_dict(), "sha256": self._digest.hexdigest(), "names": self._names}
+        (self.folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+class Store:
+    """A folder of stored documents, memory-mapped.
+
+    Raises:
+        BadInput: at opening, for files that are missing, cut short, do not fit each other, or hold ids out of range.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            index = (folder / "tokens.idx").read_bytes()
+            self._segments = np.load(folder / "segments.npy", allow_pickle=False)
+            size = (folder / "tokens.bin").stat().st_size
+        except (OSError, ValueError) as error:
+            raise BadInput(folder, f"not a token store: {error}", "make it again with `seqmodal prepare`") from error
+        self.vocabulary = Vocabulary.from_dict(facts["vocabulary"])
+        self.names: list[str] = facts["names"]
+        head = len(MAGIC) + struct.calcsize("<QBQQ")
+        if index[:len(MAGIC)] != MAGIC or len(index) < head:
+            raise BadInput(folder / "tokens.idx", "not an index of Megatron's layout")
+        _, code, sequences, documents = struct.unpack("<QBQQ", index[len(MAGIC):head])
+        if code not in CODES or len(index) != head + 12 * sequences + 8 * documents:
+            raise BadInput(folder / "tokens.idx", "the index is damaged or cut short")
+        self._lengths = np.frombuffer(index, "<i4", sequences, head)
+        self._documents = np.frombuffer(index, "<i8", documents, head + 12 * sequences)
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)])
+        dtype = np.dtype(CODES[code])
+        if size != self._starts[-1] * dtype.itemsize or len(self._segments) != sequences or len(self.names) != documents - 1:
+            raise BadInput(folder, "its files do not fit each other", "make it again with `seqmodal prepare`")
+        self._tokens = np.memmap(folder / "tokens.bin", dtype, "r") if size else np.zeros(0, dtype)
+        self._check()
+        marks = np.array([2 * block.marked for block in self.vocabulary.blocks])
+        each = self._lengths + marks[self._segments["block"]]
+        sums = np.concatenate([[0], np.cumsum(each, dtype=np.int64)])
+        self.lengths: np.ndarray = sums[self._documents[1:]] - sums[self._documents[:-1]] + 2
+        """(documents,) ids of each document when composed, all marks included."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Document:
+        """A document; its ids are views into the memory map."""
+        first, last = self._documents[number], self._documents[number + 1]
+        return Document(tuple(self._segment(int(s)) for s in range(first, last)), self.names[number])
+
+    @property
+    def num_tokens(self) -> int:
+        """Ids of all segments, without marks."""
+        return int(self._starts[-1])
+
+    def _segment(self, number: int) -> Segment:
+        block, loss, both_ways = self._segments[number]
+        ids = self._tokens[self._starts[number]:self._starts[number + 1]]
+        return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways))
+
+    def _check(self) -> None:
+        """Every id lies in its block, looked at in pieces so that no large array is made."""
+        limits = np.array([block.num_content for block in self.vocabulary.blocks])[self._segments["block"]]
+        for number in range(len(self._lengths)):
+            ids = self._tokens[self._starts[number]:self._starts[number + 1]]
+            if len(ids) and int(ids.max()) >= limits[number]:
+                raise BadInput(
+                    self.folder / "tokens.bin", f"segment {number} holds id {ids.max()}, its block has {limits[number]}",
+                    "make it again with `seqmodal prepare`",
+                )
+
+
+def write_store(folder: Path, documents: Any, vocabulary: Vocabulary) -> Store:
+    """Write all documents, read once, and open the store."""
+    writer = StoreWriter(folder, vocabulary)
+    for document in documents:
+        writer.add(document)
+    writer.close()
+    return Store(folder)

@@ -1,0 +1,19 @@
+"""Tokenizers: the contract, the registry, the vocabulary, and a kit that checks them."""
+
+from seqmodal.tokenizers.conformance import Failure, check
+from seqmodal.tokenizers.protocol import Grammar, Tokenizer
+from seqmodal.tokenizers.registry import (
+    Entry,
+    available,
+    failures,
+    fingerprint,
+    load_tokenizers,
+    save_tokenizers,
+    tokenizer,
+)
+from seqmodal.tokenizers.vocabulary import Block, Vocabulary
+
+__all__ = [
+    "Block", "Entry", "Failure", "Grammar", "Tokenizer", "Vocabulary", "available", "check", "failures", "fingerprint",
+    "load_tokenizers", "save_tokenizers", "tokenizer",
+]

@@ -1,0 +1,93 @@
+"""Muon against its definition, AdamW against torch's, and the schedule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from seqmodal.config import DecoderConfig
+from seqmodal.decoder import Decoder
+from seqmodal.training.optimizer import MuonAdamW, orthogonalize, parameter_groups, warmup_stable_decay
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
+def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonalize(matrices, steps=8)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.6 and values.max() < 1.3
+    assert nn.functional.cosine_similarity(found.flatten(1), (u @ vh).flatten(1)).min() > 0.97
+
+
+def test_stacked_matrices_move_as_each_alone() -> None:
+    torch.manual_seed(0)
+    together = [nn.Parameter(torch.randn(6, 4)) for _ in range(3)]
+    alone = [nn.Parameter(p.detach().clone()) for p in together]
+    optimizers = [MuonAdamW([{"kind": "muon", "params": together, "lr": 0.1, "weight_decay": 0.1}])]
+    optimizers += [MuonAdamW([{"kind": "muon", "params": [p], "lr": 0.1, "weight_decay": 0.1}]) for p in alone]
+    for _ in range(3):
+        for a, b in zip(together, alone, strict=True):
+            a.grad = torch.randn(6, 4)
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_the_rest_moves_as_adamw() -> None:
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(5, 3))
+    theirs = nn.Parameter(ours.detach().clone())
+    a = MuonAdamW([{"kind": "adamw", "params": [ours], "lr": 0.05, "weight_decay": 0.1}])
+    b = torch.optim.AdamW([theirs], lr=0.05, weight_decay=0.1, betas=(0.9, 0.95), eps=1e-10)
+    for _ in range(5):
+        ours.grad = torch.randn(5, 3)
+        theirs.grad = ours.grad.clone()
+        a.step()
+        b.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    decoder = Decoder(DecoderConfig(vocab_size=9, d_model=8, num_layers=2, num_heads=2, max_seq_len=8))
+    muon, adamw = parameter_groups(decoder, 0.02, 0.01, 0.0)
+    assert {p.ndim for p in muon["params"]} == {2}
+    found = [id(p) for group in (muon, adamw) for p in group["params"]]
+    assert sorted(found) == sorted(id(p) for p in decoder.parameters())
+    assert any(p is decoder.embedding.weight for p in adamw["params"])
+
+
+def test_the_state_survives_saving() -> None:
+    def make() -> tuple[nn.Parameter, nn.Parameter, MuonAdamW]:
+        torch.manual_seed(0)
+        p, q = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4))
+        return p, q, MuonAdamW([
+            {"kind": "muon", "params": [p], "lr": 0.1, "weight_decay": 0.0},
+            {"kind": "adamw", "params": [q], "lr": 0.1, "weight_decay": 0.0},
+        ])
+
+    def go(p: nn.Parameter, q: nn.Parameter, optimizer: MuonAdamW) -> None:
+        p.grad, q.grad = torch.randn(4, 4), torch.randn(4)
+        optimizer.step()
+
+    p, q, kept = make()
+    go(p, q, kept)
+    p2, q2, loaded = make()
+    loaded.load_state_dict(kept.state_dict())
+    p2.data.copy_(p), q2.data.copy_(q)
+    torch.manual_seed(5)
+    go(p, q, kept)
+    torch.manual_seed(5)
+    go(p2, q2, loaded)
+    assert torch.equal(p, p2) and torch.equal(q, q2)
+
+
+def test_the_rate_rises_holds_and_falls() -> None:
+    rate = warmup_stable_decay(1000, warmup=0.1, decay=0.4, final=0.05)
+    assert rate(0) == pytest.approx(0.01)
+    assert rate(99) == rate(300) == rate(600) == 1.0
+    assert 1.0 > rate(700) > rate(900) > rate(999) >= 0.05
+    assert warmup_stable_decay(1, 0.02, 0.6, 0.1)(0) == 1.0
