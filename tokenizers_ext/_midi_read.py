@@ -63,9 +63,8 @@ def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
     """The notes by symusic, times in seconds; None where it fails or might leave something out."""
     import symusic
 
-    if data[:4] != b"MThd" or len(data) < 14 or data.count(b"MTrk") != int.from_bytes(data[10:12], "big"):
-        return None
-    if int.from_bytes(data[8:10], "big") > 1 or _RUNNING_ON.search(data):
+    spans = smf.healthy_tracks(data)
+    if not spans or int.from_bytes(data[8:10], "big") > 1 or _RUNNING_ON.search(data):
         return None
     try:
         score = symusic.Score.from_midi(data)
@@ -89,7 +88,7 @@ def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
     if pressed or _PEDAL.search(data):
         # Exact without channels only where one part has the one pedal.
         tonal = [i for i, (track, _) in enumerate(parts) if not track.is_drum]
-        if pressed != tonal or len(tonal) != 1 or sum(_PEDAL.search(c) is not None for c in data.split(b"MTrk")) > 1:
+        if pressed != tonal or len(tonal) != 1 or sum(_PEDAL.search(data, *span) is not None for span in spans) > 1:
             return None
         i, (time, value) = tonal[0], pedals[tonal[0]]
         last = max(int(time.max()), max(int(end.max()) for end in stop))

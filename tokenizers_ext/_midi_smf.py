@@ -44,6 +44,21 @@ def unwrap(data: bytes, mended: Counter[str] | None = None) -> bytes:
     return data[start:] if start > 0 else data
 
 
+def healthy_tracks(data: bytes) -> list[tuple[int, int]]:
+    """(start, end) of each MTrk chunk of a file whose chunks are all where its header and lengths say; else empty."""
+    if data[:4] != b"MThd" or len(data) < 14:
+        return []
+    at, spans = 8 + int.from_bytes(data[4:8], "big"), []
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+        if data[at : at + 4] == b"MTrk":
+            spans.append((at + 8, end))
+        elif not _is_chunk(data, at):
+            return []
+        at = end
+    return spans if at == len(data) and len(spans) == int.from_bytes(data[10:12], "big") else []
+
+
 def tracks(data: bytes, mended: Counter[str]) -> tuple[int, list[bytes]]:
     """(division, the bytes of each MTrk). A chunk whose stated length leads nowhere is searched for its real end."""
     data = unwrap(data, mended)
@@ -124,7 +139,9 @@ def _parse_track(data: bytes, out: Events) -> None:
             if not status:
                 mended["data bytes without a status"] += 1
                 out.damage += 1
-                at += 1
+                while at < size and data[at] < 128:
+                    at += 1
+                at -= 1  # the last of them is the next event's time
                 continue
         else:
             at += 1
