@@ -35,6 +35,8 @@ class DecoderConfig:
     """How far attention looks back, itself included; 0: over everything."""
     rotary_base: float = 10_000.0
     """Base of the rotary angles."""
+    token_shift: int = 2
+    """How many tokens before it are mixed into the embedding of each token; 0: none."""
     value_embeddings: bool = True
     """Add an embedding of the token to the values of the first and the last layer."""
     logit_softcap: float = 15.0
@@ -43,7 +45,8 @@ class DecoderConfig:
     """Share of the residual updates dropped in training."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff", "max_seq_len", "window"):
+        for name in ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff", "max_seq_len", "window",
+                     "token_shift"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a count, or 0 to have it chosen")
         if not 0 <= self.dropout < 1:
@@ -89,7 +92,7 @@ class DecoderConfig:
         kv = self.kv_heads * self.head_dim
         block = 2 * self.d_model * (self.d_model + kv + self.ff_width)
         values = (min(2, self.num_layers) * (self.vocab_size * kv + 1)) if self.value_embeddings else 0
-        return self.num_layers * block + 2 * self.vocab_size * self.d_model + values
+        return self.num_layers * block + (2 * self.vocab_size + self.token_shift) * self.d_model + values
 
     @property
     def flops_per_token(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
@@ -39,7 +40,8 @@ class Decoder(nn.Module):
     """A decoder-only transformer over ids. It sees ids, positions, a mask and state, and nothing of modalities.
 
     The default is the modern stack: RMSNorm without gain, rotary positions, normalised queries and keys, squared ReLU,
-    no biases, zero-initialised projections and head, and value embeddings in the first and the last layer.
+    no biases, zero-initialised projections and head, value embeddings in the first and the last layer, and the tokens
+    just before mixed into each embedding, channel by channel.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -49,6 +51,7 @@ class Decoder(nn.Module):
                 raise ConfigError(f"a decoder needs {name}; it is {getattr(config, name)}")
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.shift_scales = nn.Parameter(torch.zeros(config.token_shift, config.d_model))
         self.rotary = Rotary(config.head_dim, config.rotary_base)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -100,7 +103,7 @@ class Decoder(nn.Module):
         parts = []
         for at in range(0, ids.shape[1], state.chunk):
             cut = slice(at, at + state.chunk)
-            layout = self._cached(positions[:, cut], state)
+            layout = self._cached(ids[:, cut], positions[:, cut], state)
             parts.append(self._read(ids[:, cut], layout, extra[:, cut] if extra is not None else None))
         return DecoderOutput(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], state)
 
@@ -135,24 +138,30 @@ class Decoder(nn.Module):
         index = torch.arange(ids.shape[1], device=ids.device)
         angles = self.rotary.angles(index if positions is None else positions, self.embedding.weight.dtype)
         mask = mask.simplified() if mask is not None else None
+        shifts = range(1, self.config.token_shift + 1)
+        before = [F.pad(ids, (back, 0), value=-1)[:, :ids.shape[1]] for back in shifts]
         if mask is None:
-            return Layout(angles, None)
+            return Layout(angles, None, tuple(before))
+        if mask.document is not None:
+            other = [F.pad(mask.document, (back, 0), value=-1)[:, :ids.shape[1]] != mask.document for back in shifts]
+            before = [past.masked_fill(hidden, -1) for past, hidden in zip(before, other, strict=True)]
         seen = visible(index, index, window=self.config.window, queries=mask, keys=mask)
-        return Layout(angles, attend_to_self_if_blind(seen))
+        return Layout(angles, attend_to_self_if_blind(seen), tuple(before))
 
-    def _cached(self, positions: Tensor, state: KVCache) -> Layout:
+    def _cached(self, ids: Tensor, positions: Tensor, state: KVCache) -> Layout:
         """Layout of a call that goes on from a cache."""
         if state.limit is not None and int(positions.max()) >= state.limit:
             raise ConfigError(f"position {int(positions.max())} does not fit a state of {state.limit} positions")
-        index = state.advance(positions)
-        seen = visible(positions, state.positions, window=self.config.window)
-        return Layout(
-            self.rotary.angles(positions, self.embedding.weight.dtype), attend_to_self_if_blind(seen), state, index
-        )
+        index = state.advance(ids, positions)
+        seen = attend_to_self_if_blind(visible(positions, state.positions, window=self.config.window))
+        before = tuple(state.before(positions, back) for back in range(1, self.config.token_shift + 1))
+        return Layout(self.rotary.angles(positions, self.embedding.weight.dtype), seen, before, state, index)
 
     def _read(self, ids: Tensor, layout: Layout, extra: Tensor | None) -> Tensor:
-        x = self.embedding(ids)
-        x = rms_norm(x if extra is None else x + extra)
+        x = self.embedding(ids) if extra is None else self.embedding(ids) + extra
+        for scale, past in zip(self.shift_scales, layout.before, strict=True):
+            x = x + scale * (self.embedding(past.clamp(min=0)) * (past >= 0).unsqueeze(-1))
+        x = rms_norm(x)
         values = {
             layer: scale * table(ids)
             for layer, table, scale in zip(self.value_layers, self.value_embeddings, self.value_scales, strict=True)

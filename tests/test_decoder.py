@@ -14,10 +14,12 @@ from seqmodal.nn.mask import Mask
 SHAPES = {
     "full": DecoderConfig(vocab_size=23, d_model=16, num_layers=2, num_heads=2, max_seq_len=48),
     "window": DecoderConfig(vocab_size=23, d_model=16, num_layers=3, num_heads=4, max_seq_len=24, window=8),
-    "multi-query": DecoderConfig(vocab_size=23, d_model=24, num_layers=1, num_heads=4, num_kv_heads=1, max_seq_len=16, window=5),
+    "multi-query": DecoderConfig(
+        vocab_size=23, d_model=24, num_layers=1, num_heads=4, num_kv_heads=1, max_seq_len=16, window=5, token_shift=1,
+    ),
     "plain": DecoderConfig(
         vocab_size=23, d_model=8, num_layers=2, num_heads=2, num_kv_heads=1, d_ff=12, max_seq_len=16,
-        value_embeddings=False, logit_softcap=0.0,
+        token_shift=0, value_embeddings=False, logit_softcap=0.0,
     ),
 }
 
@@ -53,7 +55,10 @@ def oracle(decoder: Decoder, ids: np.ndarray) -> np.ndarray:
         pairs = (x[:half] + 1j * x[half:]) * np.exp(1j * angle)
         return np.concatenate([pairs.real, pairs.imag])
 
-    x = norm(w["embedding.weight"][ids])
+    x = w["embedding.weight"][ids]
+    for back, scale in enumerate(w["shift_scales"], 1):
+        x[back:] += scale * w["embedding.weight"][ids[:-back]]
+    x = norm(x)
     for layer in range(c.num_layers):
         p = f"blocks.{layer}."
         y, out = norm(x), np.zeros_like(x)
@@ -92,7 +97,7 @@ def test_gradient_reaches_just_what_the_mask_shows(decoder: Decoder) -> None:
     hidden = decoder(ids, extra=extra).hidden
     for t in (0, 7, 19):
         (grad,) = torch.autograd.grad(hidden[0, t].sum(), extra, retain_graph=True)
-        reach = (config.window - 1) * config.num_layers if config.window else 20
+        reach = (config.window - 1) * config.num_layers if config.window else 20  # `extra` is not shifted
         seen = grad[0].abs().sum(-1) > 0
         expected = torch.tensor([t - reach <= s <= t for s in range(20)])
         assert seen.equal(expected)
@@ -183,10 +188,9 @@ def test_untrained_it_predicts_uniformly() -> None:
 
 
 def test_checkpoint_keys_are_stable() -> None:
-    block = [f"{part}.weight" for part in (
-        "attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.out_proj", "feed_forward.up", "feed_forward.down",
-    )]
-    expected = {f"blocks.0.{key}" for key in block} | {"embedding.weight", "head.weight", "value_embeddings.0.weight", "value_scales"}
+    expected = {"embedding.weight", "head.weight", "shift_scales", "value_embeddings.0.weight", "value_scales"}
+    expected |= {f"blocks.0.attention.{part}_proj.weight" for part in ("q", "k", "v", "out")}
+    expected |= {f"blocks.0.feed_forward.{part}.weight" for part in ("up", "down")}
     assert set(Decoder(SHAPES["multi-query"]).state_dict()) == expected
 
 

@@ -17,13 +17,15 @@ from seqmodal.nn.state import KVCache
 
 @dataclass(frozen=True)
 class Layout:
-    """What all layers of one call share: the angles of its positions, who sees whom, and where the cache is written.
+    """What all layers of one call share: the angles of its positions, who sees whom, the ids one, two, … before each
+    (-1: none), and where the cache is written.
 
     `seen` is None where plain causality holds; then the fused kernels run without a matrix.
     """
 
     angles: tuple[Tensor, Tensor]
     seen: Tensor | None
+    before: tuple[Tensor, ...] = ()
     cache: KVCache | None = None
     index: tuple[Tensor, Tensor] | None = None
 

@@ -30,16 +30,24 @@ class KVCache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.positions = torch.full((batch, capacity + 1), -1, dtype=torch.long, device=device)  # (B, C + 1)
+        self.ids = torch.zeros_like(self.positions)  # (B, C + 1)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)  # (B,)
         self.capacity, self.chunk, self.limit = capacity, chunk, limit
 
-    def advance(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Make room for (B, T) positions, -1 for padding; returns the index pair (rows, slots) to write at."""
+    def advance(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Take (B, T) ids at their positions, -1 for padding; returns the index pair (rows, slots) to write at."""
         slots = torch.where(positions >= 0, positions % self.capacity, self.capacity)
         rows = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(slots)
-        self.positions[rows, slots] = positions
+        self.positions[rows, slots], self.ids[rows, slots] = positions, ids
         self.lengths = torch.maximum(self.lengths, positions.amax(dim=1) + 1)
         return rows, slots
+
+    def before(self, positions: Tensor, back: int) -> Tensor:
+        """The id that stands `back` before each of (B, T) positions; -1 where there is none."""
+        wanted = (positions - back).clamp(min=0)
+        slots = wanted % self.capacity
+        there = (self.positions.gather(1, slots) == wanted) & (positions >= back)
+        return torch.where(there, self.ids.gather(1, slots), -1)
 
     def write(self, layer: int, index: tuple[Tensor, Tensor], key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, G, T, K) keys and values; returns all that the layer holds, (B, G, C + 1, K) each."""
@@ -56,4 +64,4 @@ class KVCache:
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row `rows[i]` was: beams, or dropping finished rows."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.positions, self.lengths = self.positions[rows], self.lengths[rows]
+        self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
