@@ -59,15 +59,31 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/asap"))
     parser.add_argument("--out", type=Path, default=Path("runs/asap-benchmark"))
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--rate-minutes", type=float, default=4.0, help="length of each run that chooses the peer's rate")
+    parser.add_argument(
+        "--rate-minutes", type=float, default=4.0, help="length of each run that chooses the peer's rate"
+    )
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     ours = args.out / "ours"
     if not (ours / "model").is_dir():
-        subprocess.run([
-            sys.executable, "-m", "seqmodal.cli", "train", "music", "--data", str(args.data), "--exclude", "*score*",
-            "--minutes", str(args.minutes), "--out", str(ours),
-        ], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "seqmodal.cli",
+                "train",
+                "music",
+                "--data",
+                str(args.data),
+                "--exclude",
+                "*score*",
+                "--minutes",
+                str(args.minutes),
+                "--out",
+                str(ours),
+            ],
+            check=True,
+        )
     module, config = recipe_of_run(ours)
     prepared = Prepared.open(ours / "data")
     rates = {
@@ -91,10 +107,17 @@ def kept(path: Path, make: Any) -> Any:
 def gpt2(config: Any) -> GPT2LMHeadModel:
     """Hugging Face's GPT-2 in the shape of our decoder, its dropout as it comes."""
     model = config.model
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=model.vocab_size, n_positions=model.max_seq_len, n_embd=model.d_model, n_layer=model.num_layers,
-        n_head=model.d_model // 64, bos_token_id=1, eos_token_id=2,
-    ))
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=model.vocab_size,
+            n_positions=model.max_seq_len,
+            n_embd=model.d_model,
+            n_layer=model.num_layers,
+            n_head=model.d_model // 64,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
 
 
 def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Path | None) -> dict[str, Any]:
@@ -104,7 +127,10 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     training, store = config.training, prepared.stores["valid"]
     batches = Batches(
-        prepared.stores["train"], context=config.model.max_seq_len, batch_size=training.batch_size, seed=training.seed,
+        prepared.stores["train"],
+        context=config.model.max_seq_len,
+        batch_size=training.batch_size,
+        seed=training.seed,
         augment={t.name: t.augment for t in prepared.tokenizers},
     )
     spent, steps, step, valid = 0.0, 0, 0, []
@@ -133,8 +159,13 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
             print(f"gpt-2 at {rate:g}: step {step}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)
     if keep is not None:
         torch.save(model.state_dict(), keep)
-    return {"rate": rate, "steps": steps, "seconds": spent, "valid": valid,
-            "parameters": sum(p.numel() for p in model.parameters())}
+    return {
+        "rate": rate,
+        "steps": steps,
+        "seconds": spent,
+        "valid": valid,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
 
 
 def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> dict[str, Any]:
@@ -142,7 +173,9 @@ def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> di
     from dataclasses import replace
 
     model = load(ours)
-    test = prepare(module, replace(config, data=str(data / "test"), exclude=("*score*",)), model.tokenizers).stores["valid"]
+    test = prepare(module, replace(config, data=str(data / "test"), exclude=("*score*",)), model.tokenizers).stores[
+        "valid"
+    ]
     theirs = gpt2(config)
     theirs.load_state_dict(torch.load(weights, weights_only=True))
     notes = sum(len(model.tokenizers[0].decode_notes(test[i].segments[0].ids)) for i in range(len(test)))
@@ -150,8 +183,13 @@ def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> di
     for name, decoder in (("ours", model.decoder), ("gpt2", HuggingFace(theirs))):
         decoder.eval()
         found = likelihood(decoder, test, config.model.max_seq_len)
-        result[name] = {"nats_per_event": found.nats / found.count, "nats_per_note": found.nats / notes,
-                        "accuracy": found.correct / found.count, "events": found.count, "files": len(test)}
+        result[name] = {
+            "nats_per_event": found.nats / found.count,
+            "nats_per_note": found.nats / notes,
+            "accuracy": found.correct / found.count,
+            "events": found.count,
+            "files": len(test),
+        }
     return result
 
 
@@ -167,11 +205,21 @@ def report(out: Path, ours: Path, rates: Any, rate: float, theirs: Any, found: A
     print(f"{'training seconds':28}{read_metrics(ours / 'metrics.csv')[-1]['seconds']:12.0f}{theirs['seconds']:12.0f}")
     for key in ("nats_per_event", "nats_per_note", "accuracy"):
         print(f"{'test ' + key.replace('_', ' '):28}{found['ours'][key]:12.3f}{found['gpt2'][key]:12.3f}")
-    print(f"GPT-2's learning rate: {rate:g} of " + ", ".join(f"{r:g} ({v['valid'][-1][1]:.3f})" for r, v in rates.items()))
+    print(
+        f"GPT-2's learning rate: {rate:g} of " + ", ".join(f"{r:g} ({v['valid'][-1][1]:.3f})" for r, v in rates.items())
+    )
     if reached is not None:
-        print(f"ours reached GPT-2's final validation loss after {reached:.0f} s: {reached / theirs['seconds']:.2f} of its time")
-    print(compare_curves({"seqmodal": curve, f"GPT-2 (HF), {rate:g}": theirs["valid"]}, out / "curves.png",
-                         xlabel="seconds of training", ylabel="validation nats per event"))
+        print(
+            f"ours reached GPT-2's final validation loss after {reached:.0f} s: {reached / theirs['seconds']:.2f} of its time"
+        )
+    print(
+        compare_curves(
+            {"seqmodal": curve, f"GPT-2 (HF), {rate:g}": theirs["valid"]},
+            out / "curves.png",
+            xlabel="seconds of training",
+            ylabel="validation nats per event",
+        )
+    )
 
 
 if __name__ == "__main__":

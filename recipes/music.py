@@ -21,7 +21,7 @@ from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.evaluation.music import compare, copying
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers import tokenizer
-from tokenizers_ext.midi import SUFFIXES, MidiTokenizer, Notes, Summary, choose, encode_file, summarize_file
+from tokenizers_ext.midi import MidiTokenizer, Notes, Summary, choose, read, summary
 
 QUARTER = 0.72
 """Seconds of a quarter note of the built-in chorales."""
@@ -43,10 +43,11 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     if config.data is None:
         return _built_in(config)
     root = Path(config.data).expanduser()
-    files = find_files(root, SUFFIXES, config.exclude)
+    files = find_files(root, MidiTokenizer.suffixes, config.exclude)
     if not files:
-        raise BadInput(root, f"there is no MIDI file here ({' '.join(SUFFIXES)})", "give --data a folder that has some")
-    described, skipped = _describe(files, config)
+        suffixes = " ".join(MidiTokenizer.suffixes)
+        raise BadInput(root, f"there is no MIDI file here ({suffixes})", "give --data a folder that has some")
+    described, repaired, skipped = _describe(files, config)
     if not described:
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
         raise BadInput(root, f"none of {len(files)} MIDI files can be used{shown}", "see the reasons above")
@@ -60,14 +61,14 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         chosen = tokenizers[0]
     facts = {
         "files": len(described),
-        "repaired": sum(bool(s.repairs) for s in described.values()),
+        "repaired": repaired,
         "notes": sum(s.notes for s in described.values()),
         "hours": round(sum(s.seconds for s in described.values()) / 3600, 2),
         "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
     }
 
     def documents() -> Iterator[Document]:
-        for path, ids in process_files(list(described), partial(encode_file, chosen.to_dict(), type(chosen).__name__)):
+        for path, ids in process_files(list(described), partial(_encode, chosen)):
             if isinstance(ids, Failure):
                 skipped.append(Skipped(path, ids.reason))
             else:
@@ -91,10 +92,16 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store]) -> dict[str, 
         "bits_per_second": found.nats / np.log(2) / max(1e-9, seconds),
         "next_event_accuracy": found.correct / found.count,
     }
-    sampled = [midi.decode_notes(s.ids) for s in model.sample(
-        seconds=config.sampling.seconds, variations=config.sampling.count, seed=config.training.seed,
-        temperature=config.sampling.temperature, top_p=config.sampling.top_p,
-    )]
+    sampled = [
+        midi.decode_notes(s.ids)
+        for s in model.sample(
+            seconds=config.sampling.seconds,
+            variations=config.sampling.count,
+            seed=config.training.seed,
+            temperature=config.sampling.temperature,
+            top_p=config.sampling.top_p,
+        )
+    ]
     train = stores["train"]
     learned = [midi.decode_notes(train[i].segments[0].ids) for i in range(len(train))]
     own, floor = compare(sampled, pieces), compare(learned, pieces)
@@ -107,8 +114,10 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store]) -> dict[str, 
 def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     """A sample as MIDI file, sound and picture."""
     sample = model.sample(
-        seconds=config.sampling.seconds, seed=config.training.seed,
-        temperature=config.sampling.temperature, top_p=config.sampling.top_p,
+        seconds=config.sampling.seconds,
+        seed=config.training.seed,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
     )[0]
     path = folder / f"step_{step:06}.mid"
     midi = model.tokenizers[0]
@@ -116,24 +125,37 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     return [path, *midi.show(sample.item, path.with_suffix(""))]
 
 
-def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], list[Skipped]]:
+def _summarize(path: Path) -> tuple[Summary, bool]:
+    """What a file holds, and whether it had to be mended. Runs in a worker process, as `_encode` does."""
+    notes = read(path)
+    return summary(notes), bool(notes.repairs)
+
+
+def _encode(midi: MidiTokenizer, path: Path) -> np.ndarray:
+    return midi.encode(path)
+
+
+def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], int, list[Skipped]]:
+    """Summaries of the files that can be used, how many of them had to be mended, and the others with their reasons."""
     described: dict[Path, Summary] = {}
-    skipped = []
-    for path, result in process_files(files, summarize_file):
+    repaired, skipped = 0, []
+    for path, result in process_files(files, _summarize):
         if not isinstance(result, Failure):
-            described[path] = result
+            described[path] = result[0]
+            repaired += result[1]
         elif config.strict:
             raise BadInput(path, result.reason, "leave out --strict to go on without it")
         else:
             skipped.append(Skipped(path, result.reason))
-    return described, skipped
+    return described, repaired, skipped
 
 
 def _without_copies(described: dict[Path, Summary]) -> tuple[dict[Path, Summary], list[Skipped]]:
     """The first of each set of files with the same music."""
     first: dict[str, Path] = {}
     copies = [
-        Skipped(path, f"the same music as {first[s.content_hash]}") for path, s in described.items()
+        Skipped(path, f"the same music as {first[s.content_hash]}")
+        for path, s in described.items()
         if first.setdefault(s.content_hash, path) != path
     ]
     gone = {copy.path for copy in copies}
@@ -164,7 +186,10 @@ def _built_in(config: Config) -> Corpus:
         Document((Segment("midi", chosen.encode(n)),), c.name, c.split) for n, c in zip(notes, pieces, strict=True)
     )
     facts = {
-        "files": len(pieces), "notes": sum(map(len, notes)), "hours": round(sum(n.duration for n in notes) / 3600, 2),
-        "tokenizer": f"midi, {chosen.vocab_size} events", "source": "Bach's chorales, from music21",
+        "files": len(pieces),
+        "notes": sum(map(len, notes)),
+        "hours": round(sum(n.duration for n in notes) / 3600, 2),
+        "tokenizer": f"midi, {chosen.vocab_size} events",
+        "source": "Bach's chorales, from music21",
     }
     return Corpus([chosen], documents, [], facts)

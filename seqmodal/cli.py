@@ -80,8 +80,14 @@ class Evaluate:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    verbs = {"train": train, "generate": generate, "evaluate": evaluate, "prepare": prepare,
-             "tokenizers": tokenizers, "demo": demo}
+    verbs = {
+        "train": train,
+        "generate": generate,
+        "evaluate": evaluate,
+        "prepare": prepare,
+        "tokenizers": tokenizers,
+        "demo": demo,
+    }
     if not given or given[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -107,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(given: list[str]) -> None:
     """`seqmodal train RECIPE`."""
-    recipe, rest = _object(given, "train", "a recipe (music) or a recipe file; to resume, the recipe's name or a run folder")
+    recipe, rest = _object(
+        given, "train", "a recipe (music) or a recipe file; to resume, the recipe's name or a run folder"
+    )
     if "--resume" in rest or (recipe and (Path(recipe) / "config.yaml").is_file()):
         args = tyro.cli(_Resume, args=rest, prog=f"seqmodal train {recipe}")
         if not args.resume:
@@ -130,7 +138,9 @@ def prepare(given: list[str]) -> None:
 
     prepared = make(module, config)
     for name, value in prepared.facts.items():
-        print(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}")
+        print(
+            f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}"
+        )
     for split, store in prepared.stores.items():
         print(f"{split}: {len(store):,} documents, {store.num_tokens:,} tokens")
     print(prepared.folder)
@@ -149,15 +159,24 @@ def generate(given: list[str]) -> None:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("generating", total=args.seconds)
         made = model.sample(
-            args.prompt, seconds=args.seconds, prompt_seconds=args.prompt_seconds, variations=args.variations,
-            temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p, seed=args.seed,
+            args.prompt,
+            seconds=args.seconds,
+            prompt_seconds=args.prompt_seconds,
+            variations=args.variations,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k,
+            min_p=args.min_p,
+            seed=args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     seed = made[0].seed
     suffix = getattr(tokenizer, "suffixes", (".txt",))[0]
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
     if out.suffix.lower() not in tokenizer.suffixes:
-        raise BadInput(out, f"{tokenizer.name} is written as {' or '.join(tokenizer.suffixes)}", f"try {out.stem}{suffix}")
+        raise BadInput(
+            out, f"{tokenizer.name} is written as {' or '.join(tokenizer.suffixes)}", f"try {out.stem}{suffix}"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(made, 1):
         path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{number}")
@@ -248,12 +267,20 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
     from seqmodal.training.recipe import configure, find_recipe
 
     module = find_recipe(recipe)
-    given = [SHORT.get(word.split("=")[0], word.split("=")[0]) + word[len(word.split("=")[0]):] for word in given]
+    given = [SHORT.get(word.split("=")[0], word.split("=")[0]) + word[len(word.split("=")[0]) :] for word in given]
     preset, file = (_value(given, flag) for flag in ("--preset", "--config"))
     start = configure(module, preset_name=preset, file=file, settings={})
     extra: list[Any] = [
-        ("out", Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")], field(default=None)),
-        ("preset", Annotated[str | None, tyro.conf.arg(help="A decoder shape: tiny, small or base.")], field(default=None)),
+        (
+            "out",
+            Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")],
+            field(default=None),
+        ),
+        (
+            "preset",
+            Annotated[str | None, tyro.conf.arg(help="A decoder shape: tiny, small or base.")],
+            field(default=None),
+        ),
         ("config", Annotated[str | None, tyro.conf.arg(help="YAML file of settings.")], field(default=None)),
     ]
     flags = make_dataclass("Flags", extra, bases=(module.Config,), frozen=True)
@@ -270,7 +297,7 @@ def _value(given: list[str], flag: str) -> str | None:
         if word == flag and at + 1 < len(given):
             return given[at + 1]
         if word.startswith(f"{flag}="):
-            return word[len(flag) + 1:]
+            return word[len(flag) + 1 :]
     return None
 
 

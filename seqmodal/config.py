@@ -45,8 +45,17 @@ class DecoderConfig:
     """Share of the residual updates dropped in training."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "num_layers", "num_heads", "num_kv_heads", "d_ff", "max_seq_len", "window",
-                     "token_shift"):
+        for name in (
+            "vocab_size",
+            "d_model",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "d_ff",
+            "max_seq_len",
+            "window",
+            "token_shift",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a count, or 0 to have it chosen")
         if not 0 <= self.dropout < 1:
@@ -143,7 +152,9 @@ class TrainingConfig:
         if self.matrix_lr <= 0 or self.embedding_lr <= 0:
             raise ConfigError(f"learning rates must be positive, not {self.matrix_lr} and {self.embedding_lr}")
         if self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > 1:
-            raise ConfigError(f"warmup {self.warmup} and decay {self.decay} are shares of the steps: together at most 1")
+            raise ConfigError(
+                f"warmup {self.warmup} and decay {self.decay} are shares of the steps: together at most 1"
+            )
         if not 0 <= self.final_lr <= 1:
             raise ConfigError(f"final_lr is {self.final_lr}; it is a share of the full rate, 0 to 1")
 

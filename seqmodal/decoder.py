@@ -129,8 +129,15 @@ class Decoder(nn.Module):
             size = limit = capacity or config.max_seq_len
             chunk = size
         return KVCache(
-            config.num_layers, batch, config.kv_heads, config.head_dim,
-            capacity=size, chunk=chunk, limit=limit, dtype=weight.dtype, device=weight.device,
+            config.num_layers,
+            batch,
+            config.kv_heads,
+            config.head_dim,
+            capacity=size,
+            chunk=chunk,
+            limit=limit,
+            dtype=weight.dtype,
+            device=weight.device,
         )
 
     def _whole(self, ids: Tensor, positions: Tensor | None, mask: Mask | None) -> Layout:
@@ -139,11 +146,11 @@ class Decoder(nn.Module):
         angles = self.rotary.angles(index if positions is None else positions, self.embedding.weight.dtype)
         mask = mask.simplified() if mask is not None else None
         shifts = range(1, self.config.token_shift + 1)
-        before = [F.pad(ids, (back, 0), value=-1)[:, :ids.shape[1]] for back in shifts]
+        before = [F.pad(ids, (back, 0), value=-1)[:, : ids.shape[1]] for back in shifts]
         if mask is None:
             return Layout(angles, None, tuple(before))
         if mask.document is not None:
-            other = [F.pad(mask.document, (back, 0), value=-1)[:, :ids.shape[1]] != mask.document for back in shifts]
+            other = [F.pad(mask.document, (back, 0), value=-1)[:, : ids.shape[1]] != mask.document for back in shifts]
             before = [past.masked_fill(hidden, -1) for past, hidden in zip(before, other, strict=True)]
         seen = visible(index, index, window=self.config.window, queries=mask, keys=mask)
         return Layout(angles, attend_to_self_if_blind(seen), tuple(before))

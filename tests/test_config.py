@@ -15,14 +15,17 @@ def test_a_configuration_comes_back_as_it_went() -> None:
     assert from_dict(RecipeConfig, to_dict(config)) == config
 
 
-@pytest.mark.parametrize("wrong, near", [
-    ({"training": {"step": 3}}, "training.step; did you mean steps"),
-    ({"modle": {}}, "modle; did you mean model"),
-    ({"model": {"zzz": 1}}, "it may be one of: d_ff"),
-    ({"model": 3}, "model is a group of settings"),
-    ({"training": {"steps": "many"}}, "training.steps is 'many'; it must be of type int"),
-    ({"training": {"steps": True}}, "must be of type int"),
-])
+@pytest.mark.parametrize(
+    "wrong, near",
+    [
+        ({"training": {"step": 3}}, "training.step; did you mean steps"),
+        ({"modle": {}}, "modle; did you mean model"),
+        ({"model": {"zzz": 1}}, "it may be one of: d_ff"),
+        ({"model": 3}, "model is a group of settings"),
+        ({"training": {"steps": "many"}}, "training.steps is 'many'; it must be of type int"),
+        ({"training": {"steps": True}}, "must be of type int"),
+    ],
+)
 def test_what_is_unknown_raises(wrong: dict[str, object], near: str) -> None:
     with pytest.raises(ConfigError, match=near):
         from_dict(RecipeConfig, wrong)
@@ -39,9 +42,15 @@ def test_presets() -> None:
         preset("huge")
 
 
-@pytest.mark.parametrize("wrong", [
-    {"matrix_lr": 0.0}, {"warmup": 0.7, "decay": 0.6}, {"final_lr": 2.0}, {"steps": -1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"matrix_lr": 0.0},
+        {"warmup": 0.7, "decay": 0.6},
+        {"final_lr": 2.0},
+        {"steps": -1},
+    ],
+)
 def test_training_settings_are_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         TrainingConfig(**wrong)  # type: ignore[arg-type]

@@ -15,11 +15,26 @@ SHAPES = {
     "full": DecoderConfig(vocab_size=23, d_model=16, num_layers=2, num_heads=2, max_seq_len=48),
     "window": DecoderConfig(vocab_size=23, d_model=16, num_layers=3, num_heads=4, max_seq_len=24, window=8),
     "multi-query": DecoderConfig(
-        vocab_size=23, d_model=24, num_layers=1, num_heads=4, num_kv_heads=1, max_seq_len=16, window=5, token_shift=1,
+        vocab_size=23,
+        d_model=24,
+        num_layers=1,
+        num_heads=4,
+        num_kv_heads=1,
+        max_seq_len=16,
+        window=5,
+        token_shift=1,
     ),
     "plain": DecoderConfig(
-        vocab_size=23, d_model=8, num_layers=2, num_heads=2, num_kv_heads=1, d_ff=12, max_seq_len=16,
-        token_shift=0, value_embeddings=False, logit_softcap=0.0,
+        vocab_size=23,
+        d_model=8,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        d_ff=12,
+        max_seq_len=16,
+        token_shift=0,
+        value_embeddings=False,
+        logit_softcap=0.0,
     ),
 }
 
@@ -72,10 +87,10 @@ def oracle(decoder: Decoder, ids: np.ndarray) -> np.ndarray:
                 g = h * c.kv_heads // c.num_heads
                 lo = max(0, t - c.window + 1) if c.window else 0
                 part = slice(g * c.head_dim, (g + 1) * c.head_dim)
-                query = turn(norm(q[t, h * c.head_dim:(h + 1) * c.head_dim]), t)
+                query = turn(norm(q[t, h * c.head_dim : (h + 1) * c.head_dim]), t)
                 scores = np.array([query @ turn(norm(k[s, part]), s) for s in range(lo, t + 1)]) / np.sqrt(c.head_dim)
                 share = np.exp(scores - scores.max())
-                mixed.append((share / share.sum()) @ v[lo:t + 1, part])
+                mixed.append((share / share.sum()) @ v[lo : t + 1, part])
             out[t] = w[f"{p}attention.out_proj.weight"] @ np.concatenate(mixed)
         x = x + out
         x = x + np.maximum(norm(x) @ w[f"{p}feed_forward.up.weight"].T, 0) ** 2 @ w[f"{p}feed_forward.down.weight"].T
@@ -134,7 +149,7 @@ def test_ragged_rows_equal_each_alone(decoder: Decoder) -> None:
     more = decoder(ids[:, :2], state=state).hidden
     assert state.lengths.tolist() == [14, 7, 11]
     for row, length in enumerate(lengths.tolist()):
-        alone = decoder(torch.cat([ids[row:row + 1, :length], ids[row:row + 1, :2]], 1)).hidden
+        alone = decoder(torch.cat([ids[row : row + 1, :length], ids[row : row + 1, :2]], 1)).hidden
         torch.testing.assert_close(hidden[row, :length], alone[0, :length], atol=1e-10, rtol=0)
         torch.testing.assert_close(more[row], alone[0, length:], atol=1e-10, rtol=0)
 
@@ -194,14 +209,17 @@ def test_checkpoint_keys_are_stable() -> None:
     assert set(Decoder(SHAPES["multi-query"]).state_dict()) == expected
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"d_model": 10, "num_heads": 4}, "does not divide"),
-    ({"d_model": 12, "num_heads": 4}, "even width"),
-    ({"num_heads": 4, "num_kv_heads": 3, "d_model": 16}, "num_kv_heads"),
-    ({"window": 64, "max_seq_len": 32}, "wider than"),
-    ({"dropout": 1.0}, "dropout"),
-    ({"num_layers": -1}, "num_layers"),
-])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"d_model": 10, "num_heads": 4}, "does not divide"),
+        ({"d_model": 12, "num_heads": 4}, "even width"),
+        ({"num_heads": 4, "num_kv_heads": 3, "d_model": 16}, "num_kv_heads"),
+        ({"window": 64, "max_seq_len": 32}, "wider than"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"num_layers": -1}, "num_layers"),
+    ],
+)
 def test_meaningless_shapes_raise(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DecoderConfig(**wrong)  # type: ignore[arg-type]

@@ -64,10 +64,16 @@ def test_the_state_survives_saving() -> None:
     def make() -> tuple[nn.Parameter, nn.Parameter, MuonAdamW]:
         torch.manual_seed(0)
         p, q = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4))
-        return p, q, MuonAdamW([
-            {"kind": "muon", "params": [p], "lr": 0.1, "weight_decay": 0.0},
-            {"kind": "adamw", "params": [q], "lr": 0.1, "weight_decay": 0.0},
-        ])
+        return (
+            p,
+            q,
+            MuonAdamW(
+                [
+                    {"kind": "muon", "params": [p], "lr": 0.1, "weight_decay": 0.0},
+                    {"kind": "adamw", "params": [q], "lr": 0.1, "weight_decay": 0.0},
+                ]
+            ),
+        )
 
     def go(p: nn.Parameter, q: nn.Parameter, optimizer: MuonAdamW) -> None:
         p.grad, q.grad = torch.randn(4, 4), torch.randn(4)

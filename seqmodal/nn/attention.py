@@ -95,7 +95,11 @@ def sliding_window_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Te
     )
 
     def blocks(t: Tensor, overlap: bool) -> Tensor:  # (B, H, T, K) -> (B·n, H, w or 2w, K), from the second block on
-        cut = t.unfold(2, 2 * window, window).transpose(-1, -2) if overlap else t[:, :, window:].unflatten(2, (-1, window))
+        cut = (
+            t.unfold(2, 2 * window, window).transpose(-1, -2)
+            if overlap
+            else t[:, :, window:].unflatten(2, (-1, window))
+        )
         return cut.transpose(1, 2).flatten(0, 1)
 
     at = torch.arange(2 * window, device=q.device)

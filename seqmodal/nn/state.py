@@ -23,8 +23,17 @@ class KVCache:
     """
 
     def __init__(
-        self, num_layers: int, batch: int, num_kv_heads: int, head_dim: int, *,
-        capacity: int, chunk: int, limit: int | None, dtype: torch.dtype, device: torch.device,
+        self,
+        num_layers: int,
+        batch: int,
+        num_kv_heads: int,
+        head_dim: int,
+        *,
+        capacity: int,
+        chunk: int,
+        limit: int | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         shape = (num_layers, batch, num_kv_heads, capacity + 1, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)

@@ -14,6 +14,17 @@ from seqmodal.tokenizers.registry import (
 from seqmodal.tokenizers.vocabulary import Block, Vocabulary
 
 __all__ = [
-    "Block", "Entry", "Failure", "Grammar", "Tokenizer", "Vocabulary", "available", "check", "failures", "fingerprint",
-    "load_tokenizers", "save_tokenizers", "tokenizer",
+    "Block",
+    "Entry",
+    "Failure",
+    "Grammar",
+    "Tokenizer",
+    "Vocabulary",
+    "available",
+    "check",
+    "failures",
+    "fingerprint",
+    "load_tokenizers",
+    "save_tokenizers",
+    "tokenizer",
 ]

@@ -75,13 +75,19 @@ class _Kit:
         ids = self.attempt("encode takes items", on, lambda: np.asarray(t.encode(item)))
         if ids is None:
             return
-        self.expect("ids are integers of one axis", on, ids.ndim == 1 and ids.dtype.kind in "iu", f"{ids.dtype} {ids.shape}")
+        self.expect(
+            "ids are integers of one axis", on, ids.ndim == 1 and ids.dtype.kind in "iu", f"{ids.dtype} {ids.shape}"
+        )
         inside = not len(ids) or (ids.min() >= 0 and ids.max() < t.vocab_size)
         self.expect("ids are in range", on, bool(inside), f"ids reach beyond 0 to {t.vocab_size - 1}")
         again = self.attempt("encode is deterministic", on, lambda: np.asarray(t.encode(item)))
         self.expect("encode is deterministic", on, again is not None and np.array_equal(ids, again), "two calls differ")
-        rebuilt = self.attempt("from_dict rebuilds", on, lambda: np.asarray(type(t).from_dict(t.to_dict()).encode(item)))
-        self.expect("from_dict rebuilds", on, rebuilt is not None and np.array_equal(ids, rebuilt), "it encodes differently")
+        rebuilt = self.attempt(
+            "from_dict rebuilds", on, lambda: np.asarray(type(t).from_dict(t.to_dict()).encode(item))
+        )
+        self.expect(
+            "from_dict rebuilds", on, rebuilt is not None and np.array_equal(ids, rebuilt), "it encodes differently"
+        )
         back = self.attempt("decode is total", on, lambda: t.decode(ids))
         if back is None:
             return
@@ -98,7 +104,9 @@ class _Kit:
             return
         if isinstance(t, Distorting):
             once, twice = t.distortion(item, back), t.distortion(item, t.decode(second))
-            self.expect("a second round trip distorts little more", on, twice <= 1.5 * once + 1e-9, f"{once} became {twice}")
+            self.expect(
+                "a second round trip distorts little more", on, twice <= 1.5 * once + 1e-9, f"{once} became {twice}"
+            )
         else:
             self.expect("encode undoes decode", on, np.array_equal(ids, second), "other ids come back")
 
@@ -108,7 +116,9 @@ class _Kit:
         for at, value in enumerate(ids.tolist()):
             mask = grammar.mask()
             if not mask[value]:
-                self.failures.append(Failure("the grammar accepts what encode gives", on, f"id {value} at {at} is refused"))
+                self.failures.append(
+                    Failure("the grammar accepts what encode gives", on, f"id {value} at {at} is refused")
+                )
                 return
             grammar.advance(value)
         self.expect("the grammar accepts what encode gives", on, bool(grammar.mask()[-1]), "the end is refused")

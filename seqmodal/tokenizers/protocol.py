@@ -129,5 +129,13 @@ class Timed(Protocol):
 
 
 ABILITIES: tuple[type, ...] = (
-    Readable, Writable, Fittable, Grammatical, Augmentable, Distorting, Exemplary, Showable, Timed,
+    Readable,
+    Writable,
+    Fittable,
+    Grammatical,
+    Augmentable,
+    Distorting,
+    Exemplary,
+    Showable,
+    Timed,
 )

@@ -119,11 +119,17 @@ def save_tokenizers(tokenizers: Sequence[Tokenizer[Any]], folder: Path) -> None:
     for held in tokenizers:
         plain, own = _split(held.to_dict())
         entry = known.get(type(held))
-        rows.append({
-            "name": held.name, "kind": entry.name if entry else held.name, "config": plain, "arrays": sorted(own),
-            "module": type(held).__module__, "distribution": entry.distribution if entry else "",
-            "fingerprint": fingerprint(held),
-        })
+        rows.append(
+            {
+                "name": held.name,
+                "kind": entry.name if entry else held.name,
+                "config": plain,
+                "arrays": sorted(own),
+                "module": type(held).__module__,
+                "distribution": entry.distribution if entry else "",
+                "fingerprint": fingerprint(held),
+            }
+        )
         arrays |= {f"{held.name}/{key}": np.ascontiguousarray(value) for key, value in own.items()}
     if arrays:
         from safetensors.numpy import save_file
@@ -187,7 +193,9 @@ def _owners() -> dict[str, str]:
     for distribution in importlib.metadata.distributions():
         for file in distribution.files or ():
             if file.parts[:1] == (NAMESPACE,):
-                owners[str(Path(str(distribution.locate_file(file))).resolve())] = f"{distribution.name} {distribution.version}"
+                owners[str(Path(str(distribution.locate_file(file))).resolve())] = (
+                    f"{distribution.name} {distribution.version}"
+                )
     return owners
 
 

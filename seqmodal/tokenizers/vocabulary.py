@@ -142,7 +142,9 @@ class Vocabulary:
         block, ids = self.block(name), np.asarray(ids)
         content = block.content_slice
         if ids.size and not (content.start <= ids.min() and ids.max() < content.stop):
-            raise Mismatch(f"ids {ids.min()} to {ids.max()} are not {name}, which is {content.start} to {content.stop - 1}")
+            raise Mismatch(
+                f"ids {ids.min()} to {ids.max()} are not {name}, which is {content.start} to {content.stop - 1}"
+            )
         return (ids - block.first_content).astype(np.int32)
 
     def block_of(self, ids: np.ndarray) -> np.ndarray:

@@ -27,7 +27,9 @@ class MuonAdamW(torch.optim.Optimizer):
         newton_schulz_steps: int = 5,
         product_dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": momentum, "betas": (0.9, 0.95), "eps": 1e-10})
+        super().__init__(
+            groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": momentum, "betas": (0.9, 0.95), "eps": 1e-10}
+        )
         self.newton_schulz_steps, self.product_dtype = newton_schulz_steps, product_dtype
 
     @torch.no_grad()
@@ -68,10 +70,19 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
         states = [self.state[p] for p in params]
         torch._fused_adamw_(
-            params, [p.grad for p in params if p.grad is not None],
-            [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], [], [s["step"].add_(1) for s in states],
-            lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
-            amsgrad=False, maximize=False,
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"].add_(1) for s in states],
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
         )
 
 
@@ -87,7 +98,9 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-def parameter_groups(model: nn.Module, matrix_lr: float, embedding_lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, matrix_lr: float, embedding_lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """Muon for the matrices inside blocks, AdamW for embeddings, head, and vectors."""
     matrices = [p for name, p in model.named_parameters() if "blocks." in name and p.ndim == 2]
     rest = [p for name, p in model.named_parameters() if not ("blocks." in name and p.ndim == 2)]

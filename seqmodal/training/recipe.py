@@ -41,14 +41,18 @@ def find_recipe(name: str | Path) -> ModuleType:
     elif str(name) in recipes():
         module = importlib.import_module(f"seqmodal.recipes.{name}")
     else:
-        raise ConfigError(f"no recipe is called {str(name)!r}; there are: {', '.join(recipes())}, or give a file ./mine.py")
+        raise ConfigError(
+            f"no recipe is called {str(name)!r}; there are: {', '.join(recipes())}, or give a file ./mine.py"
+        )
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise ConfigError(f"the recipe {name} has no {', '.join(missing)}; a recipe has {', '.join(PARTS)}")
     return module
 
 
-def configure(recipe: ModuleType, *, preset_name: str | None, file: str | Path | None, settings: dict[str, Any]) -> RecipeConfig:
+def configure(
+    recipe: ModuleType, *, preset_name: str | None, file: str | Path | None, settings: dict[str, Any]
+) -> RecipeConfig:
     """The recipe's configuration: its defaults, then the preset, then the YAML file, then `settings`."""
     config: RecipeConfig = recipe.Config()
     if preset_name is not None:

@@ -53,8 +53,13 @@ class Record(pl.Callback):
         self._write()
         if sys.stderr.isatty():
             self._progress = Progress(
-                TextColumn("training"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"),
-                TextColumn("{task.fields[said]}"), TimeRemainingColumn(), console=self.console, transient=True,
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} steps"),
+                TextColumn("{task.fields[said]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
             )
             self._progress.start()
             self._task = self._progress.add_task("", total=trainer.max_steps, completed=trainer.global_step, said="")
@@ -81,7 +86,8 @@ class Record(pl.Callback):
             row = self.rows[-1]
             self.console.print(
                 f"step {trainer.global_step}/{trainer.max_steps}  {self._said(trainer.global_step)}  "
-                f"valid {row['valid_loss']:.3f}  {row['seconds']:.0f} s", highlight=False,
+                f"valid {row['valid_loss']:.3f}  {row['seconds']:.0f} s",
+                highlight=False,
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

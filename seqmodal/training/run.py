@@ -122,18 +122,33 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
     for split, store in prepared.stores.items():
         table.add_row(f"{split}", f"{len(store):,} documents, {store.num_tokens:,} tokens")
-    table.add_row("decoder", f"{model.num_layers} layers, {model.d_model} wide, {model.num_heads} heads, "
-                             f"{model.num_parameters:,} parameters")
+    table.add_row(
+        "decoder",
+        f"{model.num_layers} layers, {model.d_model} wide, {model.num_heads} heads, "
+        f"{model.num_parameters:,} parameters",
+    )
     table.add_row("context", f"{model.max_seq_len} tokens, attention over {model.window or model.max_seq_len}")
-    table.add_row("steps", f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
-                           f"{seen / max(1, tokens):.1f} times over the data")
-    table.add_row("machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}")
+    table.add_row(
+        "steps",
+        f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
+        f"{seen / max(1, tokens):.1f} times over the data",
+    )
+    table.add_row(
+        "machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}"
+    )
     table.add_row("time", f"about {training.steps * seconds_a_step * 1.05 / 60:.0f} minutes")
     return table
 
 
 def _fit(
-    folder: Path, module: ModuleType, name: str, config: RecipeConfig, prepared: Prepared, console: Console, *, resume: bool
+    folder: Path,
+    module: ModuleType,
+    name: str,
+    config: RecipeConfig,
+    prepared: Prepared,
+    console: Console,
+    *,
+    resume: bool,
 ) -> Run:
     _use_threads(config)
     training = config.training
@@ -147,40 +162,68 @@ def _fit(
     record = Record(folder, tokens_per_step, console)
     stop = StopOnSignal(last)
     callbacks: list[pl.Callback] = [
-        RandomState(), stop, record,
+        RandomState(),
+        stop,
+        record,
         Samples(lambda step: _show(module, model, config, folder, console, step), training.steps, training.samples),
         ModelCheckpoint(
-            last.parent, "last", every_n_train_steps=max(1, training.steps // CHECKPOINTS),
-            save_on_exception=False, enable_version_counter=False,
+            last.parent,
+            "last",
+            every_n_train_steps=max(1, training.steps // CHECKPOINTS),
+            save_on_exception=False,
+            enable_version_counter=False,
         ),
     ]
     validation = _validation(prepared, config)
     if validation:
-        callbacks.append(ModelCheckpoint(
-            best.parent, "best", monitor="valid_loss", save_weights_only=True, enable_version_counter=False,
-        ))
+        callbacks.append(
+            ModelCheckpoint(
+                best.parent,
+                "best",
+                monitor="valid_loss",
+                save_weights_only=True,
+                enable_version_counter=False,
+            )
+        )
     trainer = pl.Trainer(
-        default_root_dir=folder, max_steps=training.steps, max_epochs=-1, accelerator="auto", devices=1,
+        default_root_dir=folder,
+        max_steps=training.steps,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
         precision="bf16-mixed" if product_dtype() == torch.bfloat16 else "32-true",
-        callbacks=callbacks, plugins=[DurableCheckpointIO()], logger=False,
+        callbacks=callbacks,
+        plugins=[DurableCheckpointIO()],
+        logger=False,
         val_check_interval=max(1, training.steps // max(1, training.evaluations)) if validation else None,
-        check_val_every_n_epoch=None, num_sanity_val_steps=0, limit_val_batches=len(validation),
-        enable_progress_bar=False, enable_model_summary=False,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=len(validation),
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     lit = LitDecoder(decoder, training, product_dtype())
     data = SequenceDataModule(_batches(prepared, config), validation)
     trainer.fit(lit, data, ckpt_path=last if resume else None)
     if stop.received:
-        console.print(f"stopped at step {trainer.global_step} of {training.steps}; "
-                      f"go on with: seqmodal train {folder} --resume")
+        console.print(
+            f"stopped at step {trainer.global_step} of {training.steps}; go on with: seqmodal train {folder} --resume"
+        )
         raise SystemExit(128 + stop.received)
     trainer.save_checkpoint(last)
     return _finish(folder, module, name, config, prepared, model, record, best, console)
 
 
 def _finish(
-    folder: Path, module: ModuleType, name: str, config: RecipeConfig, prepared: Prepared, model: Model, record: Record,
-    best: Path, console: Console,
+    folder: Path,
+    module: ModuleType,
+    name: str,
+    config: RecipeConfig,
+    prepared: Prepared,
+    model: Model,
+    record: Record,
+    best: Path,
+    console: Console,
 ) -> Run:
     """Take the best weights, write the model folder, judge it and show it."""
     model.decoder.to("cpu").eval()
@@ -220,12 +263,13 @@ def _show(
 
 
 def _batches(prepared: Prepared, config: RecipeConfig) -> Batches:
-    augment = {
-        t.name: t.augment for t in prepared.tokenizers if config.training.augment and hasattr(t, "augment")
-    }
+    augment = {t.name: t.augment for t in prepared.tokenizers if config.training.augment and hasattr(t, "augment")}
     return Batches(
-        prepared.stores["train"], context=config.model.max_seq_len, batch_size=config.training.batch_size,
-        seed=config.training.seed, augment=augment,
+        prepared.stores["train"],
+        context=config.model.max_seq_len,
+        batch_size=config.training.batch_size,
+        seed=config.training.seed,
+        augment=augment,
     )
 
 
@@ -276,8 +320,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _environment() -> dict[str, str]:
     return {
-        "seqmodal": seqmodal.__version__, "python": platform.python_version(), "torch": torch.__version__,
-        "lightning": pl.__version__, "machine": platform.machine(), "device": str(device()),
+        "seqmodal": seqmodal.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": pl.__version__,
+        "machine": platform.machine(),
+        "device": str(device()),
     }
 
 
@@ -285,5 +333,10 @@ def _quieten() -> None:
     """Leave out what Lightning advertises or warns of and we mean to do."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*", ".*IterableDataset.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*LeafSpec.*",
+        ".*exists and is not empty.*",
+        ".*IterableDataset.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -39,7 +39,8 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
         minutes = training.minutes or DEFAULT_MINUTES
         budget = minutes * 60 * flops_per_second() * EFFICIENCY
         fitting = [
-            shape for shape in SHAPES
+            shape
+            for shape in SHAPES
             if _parameters(shape) <= max(60_000, min((budget / 12) ** 0.5, 4 * train.num_tokens))
         ]
         width, layers, heads = fitting[-1]
@@ -50,7 +51,9 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     return replace(config, model=model, training=replace(training, batch_size=batch))
 
 
-def fix_steps(config: RecipeConfig, batches: Batches, train: Store, product_dtype: torch.dtype) -> tuple[RecipeConfig, float]:
+def fix_steps(
+    config: RecipeConfig, batches: Batches, train: Store, product_dtype: torch.dtype
+) -> tuple[RecipeConfig, float]:
     """Measure a few steps and fix their number, unless it is given.
 
     Returns:
