@@ -34,7 +34,7 @@ def minhash(tokens: np.ndarray, n: int = 5, permutations: int = 64) -> np.ndarra
 
 
 def group_near(signatures: Sequence[np.ndarray] | np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Number of the group of each piece, int64 (pieces,): pieces that are alike, or joined by others that are, share one.
+    """Number of the group of each piece, int64 (pieces,); pieces that are alike, or joined by others, share one.
 
     Args:
         signatures: (pieces, permutations) of `minhash`.
@@ -69,7 +69,7 @@ def split_groups(
     if len(groups) and share > 0 and len(sums) > 1:
         wanted, got = share * sums.sum(), 0.0
         for group in np.random.default_rng(seed).permutation(len(sums)):
-            if abs(got + sums[group] - wanted) <= abs(got - wanted) and not held.sum() == len(sums) - 1:
+            if abs(got + sums[group] - wanted) <= abs(got - wanted) and held.sum() < len(sums) - 1:
                 held[group] = True
                 got += sums[group]
         if not held.any():

@@ -29,9 +29,10 @@ class Batch:
 class Batches:
     """Training batches; number i is a pure function of (seed, i), so that a run goes on anywhere at no cost.
 
-    In each epoch the documents are laid end to end in a new order and cut into windows of `context` targets at a new
-    offset; short documents share a window and do not see each other. Where nothing augments, every target comes
-    exactly once an epoch. Row r of batch i is window number i·B + r, counted through all epochs.
+    In each epoch the documents are laid end to end in a new order, the end joined to the beginning, and this ring is cut
+    into windows of `context` targets from a new place on; short documents share a window and do not see each other.
+    Where nothing augments, every target comes exactly once an epoch. Row r of batch i is window number i·B + r, counted
+    through all epochs.
 
     Args:
         store: what to learn from.
@@ -50,7 +51,7 @@ class Batches:
         self.augment = dict(augment or {})
         self._targets = store.lengths - 1  # a document of n ids has n - 1 targets
         self.total = int(self._targets.sum())
-        self.windows = -(-self.total // context) + 1  # one more, since the first window starts at an offset
+        self.windows = -(-self.total // context)
         self._epoch, self._plan = -1, (np.zeros(0, np.int64),) * 3 + (0,)
 
     def batch(self, number: int) -> Batch:
@@ -59,33 +60,27 @@ class Batches:
         return Batch(*(np.stack(part) for part in zip(*rows, strict=True)))
 
     def _epoch_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Order of the documents, where each begins in the row of targets, order of the windows, and their offset."""
+        """Order of the documents, where each begins in the ring of targets, order of the windows, and the first cut."""
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
             order = rng.permutation(len(self.store))
             starts = np.concatenate([[0], np.cumsum(self._targets[order])])
-            self._plan = order, starts, rng.permutation(self.windows), int(rng.integers(self.context))
+            self._plan = order, starts, rng.permutation(self.windows), int(rng.integers(self.total))
             self._epoch = epoch
         return self._plan
 
     def _row(self, epoch: int, index: int) -> tuple[np.ndarray, ...]:
         """One window: pieces of documents until it is full, then padding."""
-        order, starts, permuted, offset = self._epoch_plan(epoch)
-        at = int(permuted[index]) * self.context - offset
-        end = min(at + self.context, self.total)
-        at = max(at, 0)
+        order, starts, permuted, cut = self._epoch_plan(epoch)
+        first = int(permuted[index]) * self.context
+        at, room = (first + cut) % self.total, min(self.context, self.total - first)
         row = _Row(self.context, self.store.vocabulary.pad)
-        if at >= end:
-            return row.arrays()
-        room = end - at
         rng = np.random.default_rng([self.seed, epoch, index, 1])
         place = int(np.searchsorted(starts, at, side="right")) - 1
         skip = at - int(starts[place])
-        while room > 0 and place < len(order):
-            document = int(order[place])
-            taken = row.add(self._piece(document, skip, room, rng), room)
-            room -= taken
-            place, skip = place + 1, 0
+        while room > 0:
+            room -= row.add(self._piece(int(order[place]), skip, room, rng), room)
+            place, skip = (place + 1) % len(order), 0
         return row.arrays()
 
     def _piece(self, document: int, skip: int, room: int, rng: np.random.Generator) -> Composed:
@@ -111,7 +106,7 @@ class _Row:
 
     def add(self, piece: Composed, room: int) -> int:
         """Append at most `room` targets of a piece; returns how many."""
-        n = min(room, len(piece.ids) - 1)
+        n = max(0, min(room, len(piece.ids) - 1))
         part = slice(self.filled, self.filled + n)
         self.ids[part], self.targets[part] = piece.ids[:n], piece.targets[:n]
         self.weight[part], self.document[part] = piece.weight[:n], self.documents

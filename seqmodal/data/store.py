@@ -19,6 +19,7 @@ from seqmodal.tokenizers.vocabulary import Vocabulary
 
 MAGIC = b"MMIDIDX\x00\x00"
 CODES: dict[int, Any] = {8: np.uint16, 4: np.int32}
+AGAIN = "make it again with `seqmodal prepare`"
 SEGMENT = np.dtype([("block", "u1"), ("loss", "f4"), ("both_ways", "?")])
 
 
@@ -79,27 +80,36 @@ class Store:
         self.folder = folder
         try:
             facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            self.vocabulary = Vocabulary.from_dict(facts["vocabulary"])
+            self.names: list[str] = facts["names"]
+            sha256 = facts["sha256"]
             index = (folder / "tokens.idx").read_bytes()
             self._segments = np.load(folder / "segments.npy", allow_pickle=False)
             size = (folder / "tokens.bin").stat().st_size
-        except (OSError, ValueError) as error:
-            raise BadInput(folder, f"not a token store: {error}", "make it again with `seqmodal prepare`") from error
-        self.vocabulary = Vocabulary.from_dict(facts["vocabulary"])
-        self.names: list[str] = facts["names"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(folder, f"not a token store: {error}", AGAIN) from error
         head = len(MAGIC) + struct.calcsize("<QBQQ")
         if index[:len(MAGIC)] != MAGIC or len(index) < head:
-            raise BadInput(folder / "tokens.idx", "not an index of Megatron's layout")
-        _, code, sequences, documents = struct.unpack("<QBQQ", index[len(MAGIC):head])
-        if code not in CODES or len(index) != head + 12 * sequences + 8 * documents:
-            raise BadInput(folder / "tokens.idx", "the index is damaged or cut short")
+            raise BadInput(folder / "tokens.idx", "not an index of Megatron's layout", AGAIN)
+        version, code, sequences, documents = struct.unpack("<QBQQ", index[len(MAGIC):head])
+        if version != 1 or code not in CODES or len(index) != head + 12 * sequences + 8 * documents:
+            raise BadInput(folder / "tokens.idx", "the index is damaged or cut short", AGAIN)
         self._lengths = np.frombuffer(index, "<i4", sequences, head)
         self._documents = np.frombuffer(index, "<i8", documents, head + 12 * sequences)
         self._starts = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)])
         dtype = np.dtype(CODES[code])
-        if size != self._starts[-1] * dtype.itemsize or len(self._segments) != sequences or len(self.names) != documents - 1:
-            raise BadInput(folder, "its files do not fit each other", "make it again with `seqmodal prepare`")
+        pointers = np.frombuffer(index, "<i8", sequences, head + 4 * sequences)
+        fits = (
+            size == self._starts[-1] * dtype.itemsize and np.array_equal(pointers, self._starts[:-1] * dtype.itemsize)
+            and len(self._segments) == sequences and len(self.names) == documents - 1
+            and self._segments.dtype == SEGMENT and self._documents[0] == 0 and self._documents[-1] == sequences
+            and (np.diff(self._documents) >= 0).all() and (self._lengths >= 0).all()
+            and (self._segments["block"] < len(self.vocabulary.blocks)).all()
+        )
+        if not fits:
+            raise BadInput(folder, "its files do not fit each other", AGAIN)
         self._tokens = np.memmap(folder / "tokens.bin", dtype, "r") if size else np.zeros(0, dtype)
-        self._check()
+        self._check(sha256)
         marks = np.array([2 * block.marked for block in self.vocabulary.blocks])
         each = self._lengths + marks[self._segments["block"]]
         sums = np.concatenate([[0], np.cumsum(each, dtype=np.int64)])
@@ -124,16 +134,20 @@ class Store:
         ids = self._tokens[self._starts[number]:self._starts[number + 1]]
         return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways))
 
-    def _check(self) -> None:
-        """Every id lies in its block, looked at in pieces so that no large array is made."""
+    def _check(self, sha256: str) -> None:
+        """Every id lies in its block and no byte has changed; a look at each segment, so that no large array is made."""
         limits = np.array([block.num_content for block in self.vocabulary.blocks])[self._segments["block"]]
-        for number in range(len(self._lengths)):
+        digest = hashlib.sha256()
+        for number, limit in enumerate(limits.tolist()):
             ids = self._tokens[self._starts[number]:self._starts[number + 1]]
-            if len(ids) and int(ids.max()) >= limits[number]:
+            digest.update(ids.data)
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
                 raise BadInput(
-                    self.folder / "tokens.bin", f"segment {number} holds id {ids.max()}, its block has {limits[number]}",
-                    "make it again with `seqmodal prepare`",
+                    self.folder / "tokens.bin",
+                    f"segment {number} holds ids {ids.min()} to {ids.max()}; its block has 0 to {limit - 1}", AGAIN,
                 )
+        if digest.hexdigest() != sha256:
+            raise BadInput(self.folder / "tokens.bin", "its content is not what was written", AGAIN)
 
 
 def write_store(folder: Path, documents: Any, vocabulary: Vocabulary) -> Store:
