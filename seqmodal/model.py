@@ -1,0 +1,271 @@
+"""What a user holds: a decoder with its vocabulary and tokenizers, that makes items."""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqmodal.checkpoint import load_model
+from seqmodal.decoder import Decoder
+from seqmodal.errors import BadInput, ConfigError
+from seqmodal.generation.constraint import BlockConstraint
+from seqmodal.generation.loop import generate, row_generators
+from seqmodal.generation.probability import Sampler
+from seqmodal.tokenizers.protocol import Grammatical, Readable, Showable, Timed
+from seqmodal.tokenizers.vocabulary import Vocabulary
+
+Progress = Callable[[float, float], None]
+ROWS = 8
+"""Variations in one batch."""
+IDS_PER_SECOND = 400
+"""No piece is expected to need more; a bound for a model that does not let time pass."""
+CONTEXTS = 16
+"""How far a model goes that is told neither seconds nor ids and does not end by itself."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One thing that was made.
+
+    Attributes:
+        ids: int32, the tokenizer's, of the whole item: first the prompt's, then the new ones; no marks.
+        prompt_ids: int32, those of the prompt.
+        item: what the tokenizer decodes `ids` to.
+        logprobs: float32, of the new ids and of the end: the model's own, before temperature and the like.
+        finished: whether the item came to its end; False where the number of ids ran out.
+        seed: what makes it again, with the same arguments.
+        seconds_taken: of the clock, for it and the others that were made with it.
+    """
+
+    ids: np.ndarray
+    prompt_ids: np.ndarray
+    item: Any
+    logprobs: np.ndarray
+    finished: bool
+    seed: int
+    seconds_taken: float
+
+
+@dataclass
+class Model:
+    """A decoder, the vocabulary it speaks, and the tokenizers of its blocks.
+
+    Attributes:
+        decoder: the network.
+        vocabulary: blocks in the order of the tokenizers.
+        tokenizers: one a block.
+        folder: where it was loaded from.
+    """
+
+    decoder: Decoder
+    vocabulary: Vocabulary
+    tokenizers: Sequence[Any]
+    folder: Path | None = None
+
+    def generate(self, prompt: Any = None, *, variations: int | None = None, **how: Any) -> Any:
+        """An item, or a list of `variations` items; the other arguments are those of `sample`."""
+        made = self.sample(prompt, variations=1 if variations is None else variations, **how)
+        return made[0].item if variations is None else [one.item for one in made]
+
+    def sample(
+        self, prompt: Any = None, *, to: str | None = None, seconds: float | None = None,
+        prompt_seconds: float | None = None, variations: int = 1, temperature: float = 1.0, top_k: int | None = None,
+        top_p: float | None = None, min_p: float | None = None, seed: int | None = None,
+        max_silence: float | None = 4.0, max_new_tokens: int | None = None, progress: Progress | None = None,
+    ) -> list[Generated]:
+        """Make something new, or go on from a prompt.
+
+        Args:
+            prompt: an item, a file, or the tokenizer's ids; None: from nothing.
+            to: which block to make; may be left out where there is only one.
+            seconds: how long, beyond the prompt, where the tokenizer counts seconds; None: until the model ends it.
+            prompt_seconds: use only the first seconds of the prompt.
+            variations: how many to make.
+            temperature, top_k, top_p, min_p: see `Sampler`.
+            seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
+            max_silence: the longest silence in seconds, where the tokenizer's grammar knows of it; None: any.
+            max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts.
+            progress: called with how much is done and how much there is: seconds, or else ids.
+
+        Raises:
+            ConfigError: for a setting out of range, or one that the tokenizer knows nothing of.
+            BadInput: for a prompt that cannot be read.
+        """
+        if variations < 1:
+            raise ConfigError(f"variations is {variations}; it must be at least 1")
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise ConfigError(f"seconds is {seconds}; it must be a positive number")
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+        sampler = Sampler(temperature, top_k, top_p, min_p)
+        tokenizer = self.tokenizer(to)
+        given = _prompt_ids(tokenizer, prompt, prompt_seconds)
+        grammar = _grammar(tokenizer, given, seconds, max_silence)
+        bound = max_new_tokens or (
+            CONTEXTS * self.decoder.config.max_seq_len if seconds is None else int(IDS_PER_SECOND * (seconds + 10))
+        )
+        if seed is None:
+            seed = secrets.randbelow(1 << 31)
+        made: list[Generated] = []
+        training = self.decoder.training
+        self.decoder.eval()
+        try:
+            for first in range(0, variations, ROWS):
+                rows = min(ROWS, variations - first)
+                report = None if progress is None else _Report(progress, first, rows, variations, seconds, bound)
+                made += self._rows(tokenizer, given, grammar, sampler, bound, seed, first, rows, report)
+        finally:
+            self.decoder.train(training)
+        return made
+
+    def tokenizer(self, name: str | None = None) -> Any:
+        """The tokenizer of that name; the only one where none is given.
+
+        Raises:
+            ConfigError: for a name that is none, or none where there are several.
+        """
+        names = [tokenizer.name for tokenizer in self.tokenizers]
+        if name is None and len(names) == 1:
+            return self.tokenizers[0]
+        if name not in names:
+            raise ConfigError(f"to is {name!r}; this model makes {', '.join(names)}")
+        return self.tokenizers[names.index(name)]
+
+    def show(self, made: Generated, stem: str | Path, to: str | None = None) -> list[Path]:
+        """Pictures and sounds of a sample beside `stem`, its prompt set off; none where the tokenizer makes none."""
+        tokenizer = self.tokenizer(to)
+        if not isinstance(tokenizer, Showable):
+            return []
+        notes = len(tokenizer.decode_notes(made.prompt_ids)) if hasattr(tokenizer, "decode_notes") else 0
+        return tokenizer.show(made.item, Path(stem), prompt_notes=notes)
+
+    def _rows(
+        self, tokenizer: Any, given: np.ndarray, grammar: Any, sampler: Sampler, bound: int, seed: int, first: int,
+        rows: int, report: _Report | None,
+    ) -> list[Generated]:
+        """One batch of variations."""
+        vocabulary, block = self.vocabulary, self.vocabulary.block(tokenizer.name)
+        grammars = [None if grammar is None else grammar.copy() for _ in range(rows)]
+        constraints = [BlockConstraint(vocabulary, tokenizer.name, grammar) for grammar in grammars]
+        marks = [vocabulary.bos] if block.begin is None else [vocabulary.bos, block.begin]
+        start = np.concatenate([marks, vocabulary.to_global(tokenizer.name, given)])
+        before = time.perf_counter()
+        found = generate(
+            self.decoder, [start] * rows, sampler=sampler, max_new_tokens=bound, constraints=constraints,
+            stop_ids={constraints[0].end}, generators=row_generators(seed, rows, first),
+            after_step=None if report is None else lambda: report(grammars),
+        )
+        taken = time.perf_counter() - before
+        made = []
+        for one in found:
+            new = vocabulary.to_local(tokenizer.name, one.ids[:-1] if one.finished else one.ids)
+            ids = np.concatenate([given, new])
+            made.append(Generated(ids, given, tokenizer.decode(ids), one.logprobs, one.finished, seed, taken))
+        return made
+
+
+def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Model:
+    """A model from a run folder or a model folder.
+
+    Args:
+        path: the folder.
+        tokenizers: classes by name that no plug-in registers.
+
+    Raises:
+        BadInput: when there is no whole model.
+        Mismatch: when its parts do not belong together.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise BadInput(path, "there is no such folder", "give the folder that `seqmodal train` made")
+    if (path / "config.yaml").is_file() and not (path / "model").is_dir():
+        raise BadInput(path, "this run has no model yet", f"finish it with: seqmodal train {path} --resume")
+    folder = path / "model" if (path / "model").is_dir() else path
+    decoder, vocabulary, held, _ = load_model(folder, tokenizers)
+    return Model(decoder, vocabulary, held, path)
+
+
+class _Report:
+    """Tells how far a batch has come, after each step: the mean over its rows, laid on the share of the whole."""
+
+    def __init__(
+        self, tell: Progress, first: int, rows: int, variations: int, seconds: float | None, bound: int
+    ) -> None:
+        self.tell, self.total = tell, bound if seconds is None else seconds
+        self.counts_seconds, self.done = seconds is not None, first / variations
+        self.share, self.steps, self.start = rows / variations, 0, -1.0
+
+    def __call__(self, grammars: Sequence[Any]) -> None:
+        self.steps += 1
+        at: float = self.steps
+        if self.counts_seconds:
+            at = sum(grammar.seconds for grammar in grammars) / len(grammars)
+            self.start = at if self.start < 0 else self.start
+            at = min(at - self.start, self.total)
+        self.tell(self.done * self.total + self.share * at, self.total)
+
+
+def _prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:
+    """The tokenizer's ids of a prompt, int32."""
+    if prompt is None:
+        if seconds is not None:
+            raise ConfigError("prompt_seconds is given without a prompt")
+        return np.zeros(0, np.int32)
+    if isinstance(prompt, str | Path) and isinstance(tokenizer, Readable):
+        prompt = _read_prompt(tokenizer, prompt)
+    ids = prompt if _is_ids(prompt) else tokenizer.encode(prompt)
+    ids = np.asarray(ids, np.int32)
+    if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
+        raise BadInput("prompt", f"ids {ids.min()} to {ids.max()} are not all from 0 to {tokenizer.vocab_size - 1}")
+    if seconds is None:
+        return ids
+    if not isinstance(tokenizer, Timed):
+        raise ConfigError(f"prompt_seconds means nothing to the tokenizer {tokenizer.name}: its ids have no time")
+    if not seconds > 0:
+        raise ConfigError(f"prompt_seconds is {seconds}; it must be positive")
+    return np.asarray(tokenizer.trim(ids, seconds), np.int32)
+
+
+def _read_prompt(tokenizer: Readable, prompt: str | Path) -> Any:
+    """The item in a file; a text that names no file is the item itself."""
+    path = Path(prompt).expanduser()
+    known = path.suffix.lower() in tokenizer.suffixes
+    if path.is_file() and known:
+        return tokenizer.read(path)
+    if known or isinstance(prompt, Path):
+        reason = "cannot be the prompt" if path.is_file() else "there is no such file"
+        raise BadInput(path, reason, f"a prompt is a file that ends in {' or '.join(tokenizer.suffixes)}")
+    return prompt
+
+
+def _is_ids(prompt: Any) -> bool:
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1 and np.issubdtype(prompt.dtype, np.integer)
+    return isinstance(prompt, list | tuple) and all(isinstance(id, int) for id in prompt)
+
+
+def _grammar(tokenizer: Any, given: np.ndarray, seconds: float | None, max_silence: float | None) -> Any:
+    """The tokenizer's grammar with its limits, at the end of the prompt; None where it has none."""
+    takes: Sequence[str] = ()
+    if isinstance(tokenizer, Grammatical):
+        takes = list(inspect.signature(tokenizer.grammar).parameters)
+    if seconds is not None and not ("seconds" in takes and isinstance(tokenizer, Timed)):
+        raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
+    if not isinstance(tokenizer, Grammatical):
+        return None
+    limits: dict[str, float] = {}
+    if seconds is not None:
+        limits["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
+    if max_silence is not None and "max_silence" in takes:
+        limits["max_silence"] = max_silence
+    grammar = tokenizer.grammar(**limits)
+    for id in given.tolist():
+        grammar.advance(id)
+    return grammar
