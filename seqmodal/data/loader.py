@@ -18,7 +18,7 @@ SLACK = 1.12
 
 @dataclass(frozen=True)
 class Batch:
-    """Arrays (B, T): ids and targets int64, weight float32, document int32 (counted from 0 in each row; -1: padding)."""
+    """Arrays (B, T): ids and targets int64, weight float32, document int32 (from 0 in each row; -1: padding)."""
 
     ids: np.ndarray
     targets: np.ndarray
@@ -29,7 +29,7 @@ class Batch:
 class Batches:
     """Training batches; number i is a pure function of (seed, i), so that a run goes on anywhere at no cost.
 
-    In each epoch the documents are laid end to end in a new order, the end joined to the beginning, and this ring is cut
+    In each epoch the documents are laid end to end in a new order, the end joined to the beginning, and the ring is cut
     into windows of `context` targets from a new place on; short documents share a window and do not see each other.
     Where nothing augments, every target comes exactly once an epoch. Row r of batch i is window number i·B + r, counted
     through all epochs.
@@ -123,7 +123,8 @@ def windows(store: Store, context: int, batch_size: int = 8) -> Iterator[Batch]:
 
     Segments of like length share a batch, so that little is padded.
     """
-    places = [(min(context, int(n) - 1 - at), d, at) for d, n in enumerate(store.lengths) for at in range(0, int(n) - 1, context)]
+    targets = (store.lengths - 1).tolist()
+    places = [(min(context, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, context)]
     places.sort(key=lambda place: -place[0])
     for first in range(0, len(places), batch_size):
         rows = []

@@ -135,7 +135,7 @@ class Store:
         return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways))
 
     def _check(self, sha256: str) -> None:
-        """Every id lies in its block and no byte has changed; a look at each segment, so that no large array is made."""
+        """Every id lies in its block and no byte has changed; segment by segment, so that no large array is made."""
         limits = np.array([block.num_content for block in self.vocabulary.blocks])[self._segments["block"]]
         digest = hashlib.sha256()
         for number, limit in enumerate(limits.tolist()):

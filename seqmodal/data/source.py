@@ -1,0 +1,228 @@
+"""Files: finding them, the folder's own split, and working on them in processes that may crash."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import functools
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from seqmodal.data.worker import READY
+from seqmodal.errors import BadInput, ConfigError, SeqmodalError
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test",
+}
+AT_ONCE = 8
+"""Files a worker holds, so that it need not wait for the next."""
+AHEAD = 1024
+"""Files begun beyond the one that is waited for; what is done early is kept in memory."""
+STARTING_S = 300.0
+CRASHED = "the parser crashed"
+START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "from seqmodal.data.worker import serve; serve(int(sys.argv[1]))"
+)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was not used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What came instead of a result."""
+
+    reason: str
+
+
+def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+    """All files below `root` with one of the suffixes, in order of their names; or `root` itself when it is a file.
+
+    Args:
+        root: folder or file.
+        suffixes: such as ".mid"; upper and lower case are the same.
+        exclude: patterns; a file is left out when one matches its name or its path below `root`.
+
+    Raises:
+        BadInput: when there is no such folder or file.
+    """
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise BadInput(root, "there is no such file or folder", "give an existing one")
+    found, seen = [], {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
+        folders[:] = [name for name, place in real.items() if place not in seen]  # links may lead round in a circle
+        seen.update(real.values())
+        for name in names:
+            path = Path(folder) / name
+            below = str(path.relative_to(root))
+            if path.suffix.lower() in suffixes and not any(
+                fnmatch.fnmatch(name, p) or fnmatch.fnmatch(below, p) for p in exclude
+            ):
+                found.append(path)
+    return sorted(found)
+
+
+def split_folders(root: Path) -> dict[str, Path] | None:
+    """The folder's own split: "train", "valid" and "test" to sub-folders; None unless it has train and another."""
+    if not root.is_dir():
+        return None
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in SPLIT_NAMES]
+    found = {SPLIT_NAMES[path.name.lower()]: path for path in folders}
+    return found if "train" in found and len(found) > 1 else None
+
+
+def write_skipped(path: Path, rows: Iterable[Skipped]) -> None:
+    """skipped.csv: a line for every file that was not used."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        writer.writerows([str(row.path), row.reason] for row in rows)
+
+
+def process_files(
+    paths: Sequence[Path], function: Callable[[Path], Any], *, workers: int | None = None, timeout_s: float = 60.0
+) -> Iterator[tuple[Path, Any]]:
+    """`function(path)` for every path, in order, in worker processes.
+
+    A worker that crashes or takes too long costs the file it was at, and nothing else: it is replaced, and its other
+    files are given out again. After a crash the file is tried once more: it may only have been there when it came.
+
+    Args:
+        paths: files.
+        function: from a module that can be imported, so that a worker finds it; its result must be picklable.
+        workers: processes; None: one a core, fewer for few files.
+        timeout_s: seconds a file may take.
+
+    Yields:
+        (path, result), where the result is a `Failure` when the function raised or its worker died.
+
+    Raises:
+        ConfigError: when a worker cannot import the function.
+    """
+    wanted = min(workers or os.cpu_count() or 1, -(-len(paths) // AT_ONCE))
+    waiting = deque(range(len(paths)))
+    results: dict[int, Any] = {}
+    tried: set[int] = set()
+    crew: list[_Worker] = []
+    given = 0
+    try:
+        while given < len(paths):
+            while len(crew) < wanted:
+                crew.append(_Worker(function))
+            for worker in crew:
+                while waiting and len(worker.tasks) < AT_ONCE and waiting[0] < given + AHEAD:
+                    worker.give(waiting.popleft(), paths)
+            wait([worker.pipe for worker in crew], timeout=min(worker.left(timeout_s) for worker in crew))
+            for worker in list(crew):
+                alive = worker.collect(results)
+                if alive and worker.left(timeout_s) > 0:
+                    continue
+                crew.remove(worker)
+                worker.stop()
+                if worker.tasks:
+                    culprit = worker.tasks[0]
+                    if not alive and culprit not in tried:
+                        tried.add(culprit)
+                    else:
+                        worker.tasks.popleft()
+                        results[culprit] = Failure(f"it took longer than {timeout_s:g} s" if alive else CRASHED)
+                    waiting.extendleft(reversed(worker.tasks))
+            while given in results:
+                yield paths[given], results.pop(given)
+                given += 1
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+class _Worker:
+    """A process, the pipe to it, and the files it has yet to answer for, in order.
+
+    It is a Python of its own that gets the function by name (`seqmodal.data.worker`). multiprocessing's "fork" may hang
+    beside torch's threads, and its "spawn" and "forkserver" run the main script again, which would start the training
+    anew in a script without `if __name__ == "__main__"`.
+    """
+
+    def __init__(self, function: Callable[[Path], Any]) -> None:
+        inner: Any = function
+        while isinstance(inner, functools.partial):
+            inner = inner.func
+        module = getattr(inner, "__module__", None) or type(inner).__module__
+        if module == "__main__":
+            raise ConfigError(
+                f"worker processes cannot import {getattr(inner, '__qualname__', inner)} from the script that runs; "
+                "move it into a module of its own"
+            )
+        self.pipe, other = multiprocessing.Pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, str(other.fileno()), json.dumps([str(place) for place in sys.path])],
+            pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+        )
+        other.close()
+        self.tasks: deque[int] = deque()
+        self.ready = False
+        self.since = time.monotonic()
+        try:
+            self.pipe.send((module, getattr(sys.modules.get(module), "__file__", None)))
+            self.pipe.send(function)
+        except Exception as error:  # what pickling raises has no common base
+            self.stop()
+            raise ConfigError(f"{function} cannot be sent to a worker process: {error}") from error
+
+    def give(self, number: int, paths: Sequence[Path]) -> None:
+        if not self.tasks:
+            self.since = time.monotonic()
+        self.tasks.append(number)
+        with suppress(OSError):  # it died; `collect` will find out
+            self.pipe.send((number, paths[number]))
+
+    def collect(self, results: dict[int, Any]) -> bool:
+        """Take all answers that are there; whether the worker still lives."""
+        try:
+            while self.pipe.poll():
+                number, done, result = self.pipe.recv()
+                self.since = time.monotonic()
+                if number == READY:
+                    if not done:
+                        raise ConfigError(f"a worker process cannot import what it should do: {result}")
+                    self.ready = True
+                else:
+                    self.tasks.remove(number)
+                    results[number] = result if done else Failure(result)
+        except (EOFError, OSError):
+            if not self.ready:
+                code = self.process.wait()
+                raise SeqmodalError(f"a worker process ended while it started, exit code {code}") from None
+            return False
+        return True
+
+    def left(self, timeout_s: float) -> float:
+        """Seconds that it may still take for its next answer."""
+        allowed = timeout_s if self.ready else STARTING_S
+        return max(0.0, self.since + allowed - time.monotonic()) if self.tasks else allowed
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.wait()
