@@ -221,8 +221,8 @@ def tokenizers(given: list[str]) -> None:
         raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
     for name, entry in available().items():
         print(f"{name:10}  {entry.summary}  [{entry.distribution}]")
-    for failure in failures():
-        print(f"broken: {failure}", file=sys.stderr)
+    for line in failures():
+        print(f"broken: {line}", file=sys.stderr)
 
 
 def demo(given: list[str]) -> None:

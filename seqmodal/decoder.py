@@ -70,10 +70,9 @@ class Decoder(nn.Module):
             elif isinstance(module, nn.Linear):
                 bound = (3 / module.in_features) ** 0.5
                 nn.init.uniform_(module.weight, -bound, bound)
-        for block in self.blocks:
-            nn.init.zeros_(block.attention.out_proj.weight)
-            nn.init.zeros_(block.feed_forward.down.weight)
-        nn.init.zeros_(self.head.weight)
+        for name, weight in self.named_parameters():
+            if name.endswith(("out_proj.weight", "down.weight", "head.weight")):
+                nn.init.zeros_(weight)
 
     def forward(
         self,

@@ -42,6 +42,8 @@ class Counting:
     @classmethod
     def from_dict(cls, d): return cls()
 
+TOKENIZERS = {"count": Counting}
+
 def corpus(config, tokenizers=None):
     def documents():
         for n in range(config.pieces):

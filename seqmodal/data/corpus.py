@@ -82,7 +82,7 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
                 making.replace(folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    return Prepared.open(folder)
+    return Prepared.open(folder, tokenizers=getattr(recipe, "TOKENIZERS", None))
 
 
 def _make(corpus: Corpus, folder: Path, where: str) -> None:

@@ -85,11 +85,11 @@ def sliding_window_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Te
     Args:
         q: (B, H, T, K); k, v: (B, G, T, K) with T > window.
     """
-    (batch, heads, length, width), groups = q.shape, k.shape[1]
+    batch, heads, length, _ = q.shape
     pad = -length % window
     if pad:
         q, k, v = (F.pad(t, (0, 0, 0, pad)) for t in (q, k, v))
-    grouped = groups != heads
+    grouped = k.shape[1] != heads
     first = F.scaled_dot_product_attention(
         q[:, :, :window], k[:, :, :window], v[:, :, :window], is_causal=True, enable_gqa=grouped
     )

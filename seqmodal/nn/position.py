@@ -1,4 +1,4 @@
-"""How a decoder knows order. Each kind is a module behind the same hook, `rotate`; later kinds add `embed` and `score_bias`."""
+"""How a decoder knows order: rotary positions."""
 
 from __future__ import annotations
 

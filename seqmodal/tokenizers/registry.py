@@ -115,7 +115,8 @@ def fingerprint(tokenizer: Tokenizer[Any]) -> str:
 def save_tokenizers(tokenizers: Sequence[Tokenizer[Any]], folder: Path) -> None:
     """Write what rebuilds them: tokenizers.json, and tokenizers.safetensors for arrays."""
     known = {entry.cls: entry for entry in available().values()}
-    rows, arrays = [], {}
+    rows: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for held in tokenizers:
         plain, own = _split(held.to_dict())
         entry = known.get(type(held))

@@ -19,8 +19,9 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
         exclude: patterns of file names to leave out of `data`.
     """
     module, config = recipe_of_run(folder)
-    model = load(folder)
-    stores = Prepared.open(folder / "data").stores
+    own = getattr(module, "TOKENIZERS", None)
+    model = load(folder, tokenizers=own)
+    stores = Prepared.open(folder / "data", tokenizers=own).stores
     if data is not None:
         other = prepare(module, replace(config, data=data, exclude=exclude), model.tokenizers)
         stores = {"train": stores["train"], "valid": other.stores["valid"]}

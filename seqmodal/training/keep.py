@@ -84,7 +84,7 @@ class RandomState(pl.Callback):
 
 
 class StopOnSignal(pl.Callback):
-    """The first SIGINT or SIGTERM ends training after the step at hand, with a checkpoint; the second ends it at once."""
+    """The first SIGINT or SIGTERM ends training after the step at hand, with a checkpoint; a second, at once."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint, self.received = checkpoint, 0

@@ -130,7 +130,7 @@ class Record(pl.Callback):
 class Samples(pl.Callback):
     """Calls `show(step)` at evenly spread steps, the last of them not included: the finished model is shown later."""
 
-    def __init__(self, show: Callable[[int], None], steps: int, times: int) -> None:
+    def __init__(self, show: Callable[[int], object], steps: int, times: int) -> None:
         self.show = show
         self.at = {round(steps * (k + 1) / (times + 1)) for k in range(times)} - {0, steps}
 

@@ -28,7 +28,6 @@ from seqmodal.checkpoint import save_model
 from seqmodal.config import RecipeConfig, from_dict
 from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.loader import Batch, Batches, windows
-from seqmodal.data.store import Store
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists, SeqmodalError
 from seqmodal.model import Model
@@ -87,7 +86,7 @@ def train(
             raise ConfigError("--resume goes on with the settings of the run; leave the others out")
         module, chosen = recipe_of_run(folder)
         with _locked(folder):
-            prepared = Prepared.open(folder / "data")
+            prepared = _stored(folder, module)
             console.print(f"going on with {folder}")
             return _fit(folder, module, str(recipe), chosen, prepared, console, resume=True)
     module = find_recipe(recipe)
@@ -109,7 +108,7 @@ def train(
         shutil.copyfile(str(module.__file__), folder / "recipe.py")
         save_yaml(folder / "config.yaml", str(recipe), chosen)
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=1), encoding="utf-8")
-        return _fit(folder, module, str(recipe), chosen, Prepared.open(folder / "data"), console, resume=False)
+        return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console, resume=False)
 
 
 def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> Table:
@@ -284,6 +283,11 @@ def _validation(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
     batches = list(windows(store, context, training.batch_size))
     keep = max(1, round(share * len(batches)))
     return [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, keep).round().astype(int))]
+
+
+def _stored(folder: Path, module: ModuleType) -> Prepared:
+    """The corpus that a run keeps; a recipe may bring tokenizers of its own in a table `TOKENIZERS`."""
+    return Prepared.open(folder / "data", tokenizers=getattr(module, "TOKENIZERS", None))
 
 
 def _use_threads(config: RecipeConfig) -> None:
