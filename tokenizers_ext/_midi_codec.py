@@ -49,10 +49,10 @@ def quantize(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack(
-    step: np.ndarray, kind: np.ndarray | int, program: np.ndarray, pitch: np.ndarray, velocity: np.ndarray | int
+    step: np.ndarray, kind: np.ndarray | int, program: np.ndarray | int, pitch: np.ndarray, velocity: np.ndarray | int
 ) -> np.ndarray:
     """Events as int64 that sort canonically; program -1 is not known."""
-    return step << _STEP | np.asarray(kind) << _KIND | program + 1 << _PROGRAM | pitch << _PITCH | velocity
+    return step << _STEP | kind << _KIND | program + 1 << _PROGRAM | pitch << _PITCH | velocity
 
 
 def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
@@ -63,8 +63,8 @@ def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
     if not len(notes):
         return np.zeros(0, np.int32), 0
     start, end = quantize(notes)
-    program = np.where(notes.drum, 0, notes.program) if band else np.zeros_like(notes.program)
-    ons = pack(start, np.where(notes.drum, 2, 1), program, notes.pitch, (notes.velocity - 1) // 4)
+    program = np.where(notes.drum, 0, notes.program) if band else 0
+    ons = pack(start, np.where(notes.drum, 2, 1) if band else 1, program, notes.pitch, notes.velocity - 1 >> 2)
     ons, end, duplicates = merge_duplicates(ons, end)
     return emit(np.sort(np.concatenate((ons, offs_of(ons, end))), kind="stable"), band), duplicates
 
@@ -105,7 +105,8 @@ def emit(events: np.ndarray, band: bool, last_step: int = 0) -> np.ndarray:
     step = events >> _STEP
     gap = np.diff(step, prepend=0)
     moved = np.flatnonzero(gap)
-    full, rest = np.divmod(gap[moved].astype(np.int32) - 1, MAX_SHIFT)  # 250 is 100, 100, 50; 200 is 100, 100
+    rest = gap[moved].astype(np.int32) - 1
+    full = rest // MAX_SHIFT  # 250 is 100, 100, 50; 200 is 100, 100
     kind = (events >> _KIND).astype(np.int8) & 3
     velocity = events.astype(np.int32) & 63
     new_velocity = _changes(velocity, (kind > 0) & (velocity != NO_VELOCITY))
@@ -124,7 +125,7 @@ def emit(events: np.ndarray, band: bool, last_step: int = 0) -> np.ndarray:
     if band:
         at[new_program] -= 1
         ids[at[new_program]] = PROGRAM - 1 + program[new_program]
-    ids[at[moved] - 1] = SHIFT + rest
+    ids[at[moved] - 1] = SHIFT + rest - full * MAX_SHIFT
     return ids if last_step <= step[-1] else np.concatenate((ids, _shifts(last_step - int(step[-1]))))
 
 

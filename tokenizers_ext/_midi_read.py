@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqmodal.errors import BadInput
 from tokenizers_ext import _midi_smf as smf
-from tokenizers_ext._midi_notes import MAX_SECONDS, Notes, fold_pedal
+from tokenizers_ext._midi_notes import MAX_SECONDS, Notes, fold_pedal, in_range
 
 MAX_NOTE_SECONDS = 3600.0  # longer is a note-off that got lost
 MAX_BYTES = 32 << 20
@@ -34,13 +33,13 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.n
 def read(path: str | PathLike[str]) -> Notes:
     """The notes of a MIDI file, sustain pedal folded in. `repairs` says what had to be mended; raises BadInput."""
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise BadInput(path, f"{size >> 20} MiB are too large for a MIDI file")
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadInput(path, error.strerror or str(error)) from error
     try:
+        if len(data) > MAX_BYTES:
+            raise BadInput(path, f"over {MAX_BYTES >> 20} MiB are too large for a MIDI file")
         return read_bytes(data)
     except BadInput as error:
         raise BadInput(path, error.reason, error.hint) from error
@@ -101,10 +100,7 @@ def _by_symusic(data: bytes, mended: Counter[str]) -> Columns | None:
     tempos = score.tempos.numpy()
     tempo_map = list(zip(tempos["time"].tolist(), tempos["mspq"].tolist(), strict=True))
     division = score.ticks_per_quarter
-    onset, end = (
-        smf.seconds_of(np.concatenate(ticks), division, tempo_map, mended if n == 0 else Counter())
-        for n, ticks in enumerate((start, stop))
-    )
+    onset, end = np.split(smf.seconds_of(np.concatenate(start + stop), division, tempo_map, mended), 2)
     return onset, end, np.concatenate(pitch), np.concatenate(velocity), program, drum
 
 
@@ -130,10 +126,8 @@ def _by_events(data: bytes, mended: Counter[str]) -> tuple[Columns, int]:
         stop[rows], keep[rows] = fold_pedal(
             start[rows], stop[rows], pitch[rows], presses[:, 0], presses[:, 1], events.last
         )
-    onset, end = (
-        smf.seconds_of(ticks, events.division, events.tempos, mended if n == 0 else Counter())
-        for n, ticks in enumerate((start, stop))
-    )
+    ticks = np.concatenate((start, stop))
+    onset, end = np.split(smf.seconds_of(ticks, events.division, events.tempos, mended), 2)
     if events.hanging:
         hanging = np.array(events.hanging)
         end[hanging] = np.minimum(end[hanging], onset[hanging] + smf.MAX_HANGING_SECONDS)
@@ -147,17 +141,18 @@ def _checked(columns: Columns, mended: Counter[str], damage: int) -> Notes:
     if not len(onset):
         raise BadInput("MIDI", "it holds no note")
     with np.errstate(invalid="ignore"):
-        whole = np.isfinite(onset) & np.isfinite(end) & (onset >= 0) & (end >= onset)
-        in_time = whole & (end < MAX_SECONDS) & (end - onset <= MAX_NOTE_SECONDS)
-    valid = (pitch >= 0) & (pitch <= 127) & (velocity >= 1) & (velocity <= 127) & (program >= 0) & (program <= 127)
-    for reason, wrong in (
-        ("note with an impossible time left out", ~whole),
-        ("note longer than an hour, or later than a day, left out", whole & ~in_time),
-        ("note with an impossible pitch or velocity left out", in_time & ~valid),
-    ):
-        if wrong.any():
+        length = end - onset
+        keep = (length >= 0) & (length <= MAX_NOTE_SECONDS) & (onset >= 0) & (end < MAX_SECONDS)
+    if not (keep.all() and in_range(pitch, program, velocity)):
+        whole = np.isfinite(length) & (length >= 0) & (onset >= 0)
+        numbers = (pitch | program | velocity) >> 7 == 0
+        for reason, wrong in (
+            ("note with an impossible time left out", ~whole),
+            ("note longer than an hour, or later than a day, left out", whole & ~keep),
+            ("note with an impossible pitch or velocity left out", keep & ~(numbers & (velocity > 0))),
+        ):
             mended[reason] += int(wrong.sum())
-    keep = in_time & valid
+        keep &= numbers & (velocity > 0)
     repairs = tuple(f"{reason} ({count})" if count > 1 else reason for reason, count in mended.items() if count)
     if not keep.any():
         raise BadInput("MIDI", "it holds no valid note: " + "; ".join(repairs))

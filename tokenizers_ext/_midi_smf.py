@@ -230,6 +230,8 @@ def seconds_of(ticks: np.ndarray, division: int, tempos: list[tuple[int, int]], 
     kept = [(time, tempo) for time, tempo in sorted(tempos, key=lambda pair: pair[0]) if tempo > 0]
     if len(kept) < len(tempos):
         mended["tempo 0 ignored"] += len(tempos) - len(kept)
+    if all(time <= 0 for time, _ in kept):
+        return ticks * ((kept[-1][1] if kept else 500_000) / (1e6 * division))
     start = np.array([0] + [time for time, _ in kept], np.int64)
     tempo = np.array([500_000] + [tempo for _, tempo in kept], np.float64) / (1e6 * division)
     reached = np.concatenate(([0.0], np.cumsum(np.diff(start) * tempo[:-1])))
