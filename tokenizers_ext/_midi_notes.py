@@ -132,10 +132,11 @@ def fold_pedal(
     # A strike while the pedal is down ends everything of its pitch that still sounds.
     order = np.argsort(onset, kind="stable")
     order = order[np.argsort(pitch[order].astype(np.uint8), kind="stable")]
-    strikes = np.flatnonzero(down[np.searchsorted(time, onset[order], side="right") - 1])
+    is_strike = down[np.searchsorted(time, onset, side="right") - 1][order]
+    strikes = np.flatnonzero(is_strike)
     if not len(strikes):
         return new_end, np.ones(len(onset), bool)
-    later = np.searchsorted(strikes, np.arange(len(order)), side="right")
+    later = np.cumsum(is_strike)  # which of the strikes is the next one
     strike = order[strikes[np.minimum(later, len(strikes) - 1)]]
     cut = (later < len(strikes)) & (pitch[strike] == pitch[order]) & (onset[strike] < new_end[order])
     new_end[order[cut]] = onset[strike[cut]]
