@@ -1,1 +1,1 @@
-"""Sampling: one function from logits to probabilities, constraints on what may come next, one loop. It knows only ids."""
+"""Sampling: one function from logits to probabilities, constraints on what may come next, one loop. Only ids."""

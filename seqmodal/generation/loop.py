@@ -108,13 +108,11 @@ def _steps(
     step = 0
     while True:
         logits = decoder.logits(hidden).cpu()  # (L, V)
-        allowed = None
         if constraints is not None:
-            allowed = torch.from_numpy(np.stack([constraints[row].allowed() for row in live]))
-        p = probabilities(logits, sampler, allowed)
-        chosen = _choose(p, sampler, [generators[row] for row in live])
-        own = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
-        logprobs = own.log_softmax(dim=-1).gather(-1, chosen.unsqueeze(-1))
+            barred = ~np.stack([constraints[row].allowed() for row in live])
+            logits = logits.masked_fill(torch.from_numpy(barred), -torch.inf)
+        chosen = _choose(probabilities(logits, sampler), sampler, [generators[row] for row in live])
+        logprobs = logits.log_softmax(dim=-1).gather(-1, chosen.unsqueeze(-1))
         ids, scores = np.full(rows, -1), np.zeros(rows, np.float32)
         ids[live], scores[live] = chosen.numpy(), logprobs[:, 0].numpy()
         for row in live:

@@ -61,11 +61,11 @@ def probabilities(logits: Tensor, sampler: Sampler, allowed: Tensor | None = Non
     """
     logits = logits.float()
     if allowed is not None:
-        if not allowed.any(dim=-1).all():
-            raise SeqmodalError("nothing is allowed as the next id: the constraint has no way on")
         logits = logits.masked_fill(~allowed, -math.inf)
     top, best = logits.max(dim=-1, keepdim=True)
-    if not top.isfinite().all():
+    if not math.isfinite(top.double().sum().item()):
+        if (top == -math.inf).any():
+            raise SeqmodalError("nothing is allowed as the next id: the constraint has no way on")
         raise SeqmodalError("the model gives no finite logits to sample from; its weights or its input are broken")
     if sampler.temperature == 0:
         return torch.zeros_like(logits).scatter(-1, best, 1.0)
