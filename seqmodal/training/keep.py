@@ -90,7 +90,8 @@ class StopOnSignal(pl.Callback):
         self.checkpoint, self.received = checkpoint, 0
         self._before: dict[int, Any] = {}
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not earlier: Lightning sets a handler of its own just before, which saves nothing and exits with 0.
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread only
         for number in (signal.SIGINT, signal.SIGTERM):

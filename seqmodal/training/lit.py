@@ -84,7 +84,7 @@ class LitDecoder(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite never reaches the weights."""
         grads = [p.grad for p in self.decoder.parameters() if p.grad is not None]
-        if not bool(torch.isfinite(torch.stack(torch._foreach_norm(grads)).sum())):
+        if grads and not bool(torch.isfinite(torch.stack(torch._foreach_norm(grads)).sum())):
             for grad in grads:
                 grad.zero_()
 

@@ -66,7 +66,7 @@ class Record(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         step = trainer.global_step
-        if outputs is not None:  # None where a step was skipped
+        if outputs:  # empty where a step was skipped
             self._losses.append(float(outputs["loss"]))
         every = max(1, trainer.max_steps // ROWS)
         if step % every == 0 or step == trainer.max_steps:

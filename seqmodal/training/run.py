@@ -203,7 +203,7 @@ def _fit(
     )
     lit = LitDecoder(decoder, training, product_dtype())
     data = SequenceDataModule(_batches(prepared, config), validation)
-    trainer.fit(lit, data, ckpt_path=last if resume else None)
+    trainer.fit(lit, data, ckpt_path=last if resume else None, weights_only=True)
     if stop.received:
         console.print(
             f"stopped at step {trainer.global_step} of {training.steps}; go on with: seqmodal train {folder} --resume"
@@ -335,12 +335,13 @@ def _environment() -> dict[str, str]:
 
 def _quieten() -> None:
     """Leave out what Lightning advertises or warns of and we mean to do."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*LeafSpec.*",
         ".*exists and is not empty.*",
         ".*IterableDataset.*",
+        ".*returned `None`.*",
     ):
         warnings.filterwarnings("ignore", message=message)
