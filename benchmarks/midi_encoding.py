@@ -5,8 +5,8 @@
 MIDILike has its own default configuration (MidiTok 3: at most 8 positions a beat, 32 velocities, no tempos, so that it
 decodes at 120 a minute); its faithfulness is shown with tempos kept too (`use_tempos`). Time is processor time from the
 path to the ids, the best of the repeats, the two taking turns. Faithfulness: every onset as symusic reads it against
-its image after encoding and decoding, matched by pitch and order (by nearest onset where notes are missing). Notes at one
-step and pitch are one note, for both. Drift: the last tenth of a piece against its first, the worst file.
+its image after encoding and decoding, matched by pitch and order (by nearest onset where notes are missing). Notes
+at one step and pitch are one note, for both. Drift: the last tenth of a piece against its first, the worst file.
 """
 
 from __future__ import annotations
