@@ -42,7 +42,7 @@ ONLY = {
     "lightning": {"seqmodal.training"},
     "pytorch_lightning": set(),  # its old name: two copies of every class
     "matplotlib": {"seqmodal.show"},
-    "music21": {"seqmodal.recipes"},
+    "music21": {"seqmodal.data"},
 }
 HEAVY = {"torch", "torchaudio", "lightning", "matplotlib", "PIL", "symusic", "pretty_midi", "soundfile", "music21"}
 # Parts that import the heavy libraries when a function needs them, not before.

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 
-import seqmodal
+from seqmodal import __version__
 from seqmodal.checkpoint import save_model
 from seqmodal.config import RecipeConfig, from_dict
 from seqmodal.data.corpus import Prepared, prepare
@@ -324,7 +324,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _environment() -> dict[str, str]:
     return {
-        "seqmodal": seqmodal.__version__,
+        "seqmodal": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": pl.__version__,
