@@ -109,10 +109,8 @@ def compose(
 
     lengths = [len(ids) for ids, _, _ in parts]
     whole = np.concatenate([ids for ids, _, _ in parts]).astype(np.int32)
-    weight = np.repeat(np.array([w for _, w, _ in parts], np.float32), lengths)
-    span = np.repeat(np.array([s for _, _, s in parts], np.int32), lengths)
-    last = np.ones(min(1, len(whole)), np.int32)
-    return Composed(
-        whole, np.concatenate([whole[1:], -last]), np.concatenate([weight[1:], 0 * last]).astype(np.float32),
-        vocabulary.block_of(whole), span,
-    )
+    weights = np.repeat(np.array([weight for _, weight, _ in parts], np.float32), lengths)
+    spans = np.repeat(np.array([span for _, _, span in parts], np.int32), lengths)
+    targets, ahead = np.full(len(whole), -1, np.int32), np.zeros(len(whole), np.float32)
+    targets[:-1], ahead[:-1] = whole[1:], weights[1:]
+    return Composed(whole, targets, ahead, vocabulary.block_of(whole), spans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def chorales() -> list[Chorale]:
     groups = group_near([minhash(columns["pitch"][i][o]) for i, o in enumerate(order)])
     first = np.unique(groups, return_index=True)[1]  # a group goes where its first chorale goes
     return [
-        Chorale(name, *(columns[column][i] for column in COLUMNS), _split_of(names[first[groups[i]]]))
+        Chorale(name, split=_split_of(names[first[groups[i]]]), **{column: columns[column][i] for column in COLUMNS})
         for i, name in enumerate(names)
     ]
 
@@ -79,9 +80,9 @@ def _convert_all(path: Path) -> None:
         if not isinstance(result, Failure) and result is not None
     }
     cuts = np.cumsum([len(notes["pitch"]) for notes in found.values()])[:-1]
-    joined = {column: np.concatenate([notes[column] for notes in found.values()]) for column in COLUMNS}
+    joined: dict[str, Any] = {column: np.concatenate([notes[column] for notes in found.values()]) for column in COLUMNS}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
+    part = path.with_suffix(f".{os.getpid()}.npz")  # another process may be at it
     np.savez_compressed(part, names=np.array(list(found)), cuts=cuts, **joined)
     part.replace(path)
 
@@ -113,8 +114,5 @@ def _convert(file: Path) -> dict[str, np.ndarray] | None:
                     rows.append(sounding[pitch])
     if not rows:
         return None
-    onset, end, pitch, voice = zip(*rows, strict=True)
-    return {
-        "onset": np.array(onset, np.float32), "end": np.array(end, np.float32),
-        "pitch": np.array(pitch, np.int16), "part": np.array(voice, np.int8),
-    }
+    columns = zip(COLUMNS, (np.float32, np.float32, np.int16, np.int8), zip(*rows, strict=True), strict=True)
+    return {column: np.array(values, dtype) for column, dtype, values in columns}

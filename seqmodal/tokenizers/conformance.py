@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
         kit.item(item, f"example {number}")
     if isinstance(tokenizer, Readable):
         for path in files:
-            item = kit.attempt("reads files", str(path), lambda path=path: tokenizer.read(path))
+            item = kit.attempt("reads files", str(path), partial(tokenizer.read, path))
             if item is not None:
                 kit.item(item, str(path))
         kit.rubbish(tokenizer, rng)
@@ -75,11 +76,11 @@ class _Kit:
         ids = self.attempt("encode takes items", on, lambda: np.asarray(t.encode(item)))
         if ids is None:
             return
-        self.expect(
-            "ids are integers of one axis", on, ids.ndim == 1 and ids.dtype.kind in "iu", f"{ids.dtype} {ids.shape}"
-        )
-        inside = not len(ids) or (ids.min() >= 0 and ids.max() < t.vocab_size)
-        self.expect("ids are in range", on, bool(inside), f"ids reach beyond 0 to {t.vocab_size - 1}")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            return self.expect("ids are integers of one axis", on, False, f"they are {ids.dtype} of shape {ids.shape}")
+        if len(ids) and not 0 <= ids.min() <= ids.max() < t.vocab_size:
+            how = f"{ids.min()} to {ids.max()} reach beyond 0 to {t.vocab_size - 1}"
+            return self.expect("ids are in range", on, False, how)
         again = self.attempt("encode is deterministic", on, lambda: np.asarray(t.encode(item)))
         self.expect("encode is deterministic", on, again is not None and np.array_equal(ids, again), "two calls differ")
         rebuilt = self.attempt(
@@ -93,7 +94,7 @@ class _Kit:
             return
         self.round_trip(item, ids, back, on)
         if isinstance(t, Grammatical):
-            self.grammar(ids, on)
+            self.attempt("the grammar accepts what encode gives", on, lambda: self.grammar(ids, on))
 
     def round_trip(self, item: Any, ids: np.ndarray, back: Any, on: str) -> None:
         """Exact, or, for a tokenizer that distorts, no worse the second time."""

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 
-Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 @runtime_checkable
-class Tokenizer(Protocol[Item]):
+class Tokenizer(Protocol[Item_co]):
     """Turns an item into ids and ids into an item.
 
     `encode` is deterministic and takes what `decode` returns; `decode` is total: any ids from 0 to vocab_size - 1 give
@@ -27,7 +27,7 @@ class Tokenizer(Protocol[Item]):
     def encode(self, item: Any) -> np.ndarray:
         """Ids int32 (n,) of an item. Raises BadInput for one that cannot be encoded."""
 
-    def decode(self, ids: np.ndarray) -> Item:
+    def decode(self, ids: np.ndarray) -> Item_co:
         """An item of any ids in range."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -152,30 +152,37 @@ def load_tokenizers(folder: Path, extra: Mapping[str, type] | None = None) -> li
     """
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(folder / FILE, f"cannot be read: {error}") from error
-    arrays: dict[str, np.ndarray] = {}
-    if any(row["arrays"] for row in rows):
-        from safetensors.numpy import load_file
-
-        arrays = load_file(folder / ARRAYS)
-    classes = {name: entry.cls for name, entry in available().items()} | dict(extra or {})
+        arrays = _arrays(folder / ARRAYS) if any(row["arrays"] for row in rows) else {}
+        own = [{key: arrays[f"{row['name']}/{key}"] for key in row["arrays"]} for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadInput(folder / FILE, f"cannot be read: {type(error).__name__}: {error}") from error
+    classes: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(extra or {})
     held = []
-    for row in rows:
+    for row, values in zip(rows, own, strict=True):
         if row["kind"] not in classes:
             raise Mismatch(
-                f"{folder} needs the tokenizer {row['kind']!r} of {row['module']} ({row['distribution'] or 'unregistered'}), "
-                f"which is not here; install it, or pass its class: load(..., tokenizers={{{row['kind']!r}: ...}})"
+                f"{folder} needs the tokenizer {row['kind']!r} of {row['module']} "
+                f"({row['distribution'] or 'unregistered'}), which is not here; install it, or pass its class: "
+                f"load(..., tokenizers={{{row['kind']!r}: ...}})"
             )
-        own = {key: arrays[f"{row['name']}/{key}"] for key in row["arrays"]}
-        rebuilt = classes[row["kind"]].from_dict({**row["config"], **own})
+        rebuilt = classes[row["kind"]].from_dict({**row["config"], **values})
         if fingerprint(rebuilt) != row["fingerprint"]:
             raise Mismatch(
-                f"the tokenizer {row['kind']!r} here ({type(rebuilt).__module__}) does something else than when {folder} "
-                "was saved: its fingerprint differs; install the version it was saved with"
+                f"the tokenizer {row['kind']!r} here ({type(rebuilt).__module__}) does something else than when "
+                f"{folder} was saved: its fingerprint differs; install the version it was saved with"
             )
         held.append(rebuilt)
     return held
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BadInput(path, f"cannot be read: {error}") from error
 
 
 def _split(d: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

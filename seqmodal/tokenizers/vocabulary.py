@@ -129,7 +129,7 @@ class Vocabulary:
             Mismatch: for an id outside the block.
         """
         block, ids = self.block(name), np.asarray(ids)
-        if ids.size and not (0 <= ids.min() and ids.max() < block.num_content):
+        if ids.size and not 0 <= ids.min() <= ids.max() < block.num_content:
             raise Mismatch(f"ids {ids.min()} to {ids.max()} do not fit {name}, which has 0 to {block.num_content - 1}")
         return (ids + block.first_content).astype(np.int32)
 
@@ -141,7 +141,7 @@ class Vocabulary:
         """
         block, ids = self.block(name), np.asarray(ids)
         content = block.content_slice
-        if ids.size and not (content.start <= ids.min() and ids.max() < content.stop):
+        if ids.size and not content.start <= ids.min() <= ids.max() < content.stop:
             raise Mismatch(
                 f"ids {ids.min()} to {ids.max()} are not {name}, which is {content.start} to {content.stop - 1}"
             )

@@ -1,0 +1,144 @@
+"""The conformance kit: silent on tokenizers that keep the laws, and it finds each law that one breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy import Digits, Palette, Rising
+
+from seqmodal.errors import BadInput
+from seqmodal.tokenizers import available, check, tokenizer
+
+
+@pytest.mark.parametrize("name", sorted(available()))
+def test_all_that_is_registered_keeps_the_laws(name: str) -> None:
+    assert check(tokenizer(name), runs=30) == []
+
+
+@pytest.mark.parametrize("own", [Digits(), Palette()], ids=["digits", "palette"])
+def test_the_toys_keep_the_laws(own: Any) -> None:
+    assert check(own) == []
+
+
+def test_files_are_checked_as_well(tmp_path: Path) -> None:
+    (tmp_path / "good.digits").write_text("314")
+    (tmp_path / "bad.digits").write_text("pi")
+    (found,) = check(Digits(), files=[tmp_path / "good.digits", tmp_path / "bad.digits"])
+    assert found.law == "reads files" and found.on == str(tmp_path / "bad.digits") and "digits" in str(found)
+
+
+class Random(Digits):
+    def encode(self, item: Any) -> np.ndarray:
+        return np.random.default_rng().integers(self.vocab_size, size=len(item))
+
+
+class Beyond(Digits):
+    def encode(self, item: Any) -> np.ndarray:
+        return np.asarray(item, np.int32) + 1
+
+
+class Square(Digits):
+    def encode(self, item: Any) -> np.ndarray:
+        return np.asarray(item, np.int32)[None]
+
+
+class Real(Digits):
+    def encode(self, item: Any) -> np.ndarray:
+        return np.asarray(item, np.float64)
+
+
+class Forgetful(Digits):
+    """What it was made with is not in `to_dict`."""
+
+    shift = 3
+
+    def encode(self, item: Any) -> np.ndarray:
+        return (super().encode(item) + self.shift) % self.vocab_size
+
+    def decode(self, ids: np.ndarray) -> list[int]:
+        return super().decode((ids - self.shift) % self.vocab_size)
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Forgetful:
+        new = cls(d["name"], d["size"])
+        new.shift = 0
+        return new
+
+
+class Partial(Digits):
+    def decode(self, ids: np.ndarray) -> list[int]:
+        if 7 in ids:
+            raise ValueError("seven")
+        return super().decode(ids)
+
+    def examples(self, rng: np.random.Generator) -> list[list[int]]:
+        return [[1, 2]]
+
+
+class Strange(Digits):
+    """Decodes to what it does not encode."""
+
+    def decode(self, ids: np.ndarray) -> Any:
+        return {"items": super().decode(ids)}
+
+
+class Drifting(Digits):
+    def decode(self, ids: np.ndarray) -> list[int]:
+        return [max(0, i - 1) for i in super().decode(ids)]
+
+
+class Worsening(Palette):
+    """Its second round trip is much farther away than its first."""
+
+    def decode(self, ids: np.ndarray) -> np.ndarray:
+        return np.minimum(super().decode(ids) + 0.3, 2)
+
+
+class Crashing(Digits):
+    def read(self, path: Path) -> list[int]:
+        return [int(path.read_text())]
+
+
+class Nameless(Digits):
+    def read(self, path: Path) -> list[int]:
+        raise BadInput("somewhere", "not digits")
+
+
+class Strict(Digits):
+    def grammar(self) -> Any:
+        class Even(Rising):
+            def mask(self) -> np.ndarray:
+                return np.append(np.arange(self.size) % 2 == 0, True)
+
+        return Even(self.vocab_size)
+
+
+class Endless(Digits):
+    def grammar(self) -> Any:
+        class NoEnd(Rising):
+            def mask(self) -> np.ndarray:
+                return np.append(np.ones(self.size, bool), False)
+
+        return NoEnd(self.vocab_size)
+
+
+@pytest.mark.parametrize(("own", "law"), [
+    (Random(), "encode is deterministic"),
+    (Beyond(), "ids are in range"),
+    (Square(), "ids are integers of one axis"),
+    (Real(), "ids are integers of one axis"),
+    (Forgetful(), "from_dict rebuilds"),
+    (Partial(), "decode is total"),
+    (Strange(), "encode takes what decode returns"),
+    (Drifting(), "encode undoes decode"),
+    (Worsening(), "a second round trip distorts little more"),
+    (Crashing(), "rubbish raises BadInput that names the file"),
+    (Nameless(), "rubbish raises BadInput that names the file"),
+    (Strict(), "the grammar accepts what encode gives"),
+    (Endless(), "the grammar accepts what encode gives"),
+], ids=lambda value: type(value).__name__ if isinstance(value, (Digits, Palette)) else "")
+def test_each_broken_law_is_found(own: Any, law: str) -> None:
+    assert law in {failure.law for failure in check(own)}

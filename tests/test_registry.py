@@ -1,0 +1,160 @@
+"""Tokenizers by name: found in the namespace package, and a broken or doubled plug-in names itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import Digits, Palette
+
+from seqmodal.errors import BadInput, ConfigError, Mismatch
+from seqmodal.tokenizers import Tokenizer, available, failures, fingerprint, load_tokenizers, save_tokenizers, tokenizer
+from tokenizers_ext.midi import MidiTokenizer
+
+
+def test_midi_is_there() -> None:
+    entry = available()["midi"]
+    assert entry.cls is MidiTokenizer and entry.module == "tokenizers_ext.midi"
+    assert Path(entry.file).name == "midi.py" and entry.distribution and entry.summary
+    assert {"Readable", "Writable", "Grammatical", "Augmentable", "Exemplary"} <= set(entry.abilities)
+    assert "Fittable" not in entry.abilities
+    assert failures() == ()
+    assert isinstance(tokenizer("midi"), Tokenizer)
+
+
+def test_options_reach_the_constructor() -> None:
+    assert tokenizer("midi", program=19).to_dict()["program"] == 19
+    with pytest.raises(ConfigError, match="'midi'.*speed"):
+        tokenizer("midi", speed=3)
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="'mid'.*band, midi"):
+        tokenizer("mid")
+
+
+GOOD = '''
+class Colours:
+    """Colours by name.
+
+    More on colours.
+    """
+    name, vocab_size = "colours", 3
+TOKENIZERS = {"%s": Colours}
+'''
+
+
+def ask(code: str, **files: str) -> subprocess.CompletedProcess[str]:
+    """Run code beside another distribution's modules of tokenizers_ext."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "tokenizers_ext"
+        place.mkdir()
+        for name, text in files.items():
+            (place / f"{name}.py").write_text(text)
+        return subprocess.run(
+            [sys.executable, "-c", "from seqmodal.tokenizers import *\n" + code], capture_output=True, text=True,
+            timeout=60, env={**os.environ, "PYTHONPATH": folder},
+        )
+
+
+def test_plug_ins_of_other_distributions_and_broken_ones() -> None:
+    done = ask(
+        "e = available()['colours']\nprint(e.summary, e.module, e.abilities)\nprint(*failures())\n"
+        "print(tokenizer('midi').vocab_size)\ntokenizer('nothing')",
+        paint=GOOD % "colours", broken="import a_library_that_is_missing", no_table="x = 1", _private="1 / 0",
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Colours by name. tokenizers_ext.paint ()", done.stderr
+    for part in ("tokenizers_ext.broken", "broken.py", "a_library_that_is_missing", "no_table.py", "TOKENIZERS"):
+        assert part in lines[1]
+        assert part in done.stderr.splitlines()[-1]  # and in the message of an unknown name
+    assert "_private" not in lines[1]
+    assert lines[2] == "388"
+
+
+def test_one_name_for_two_raises_with_both() -> None:
+    done = ask("available()", paint=GOOD % "midi")
+    message = done.stderr.splitlines()[-1]
+    assert "ConfigError" in message and "paint.py" in message and "midi.py" in message
+
+
+EXTRA = {"digits": Digits, "palette": Palette}
+
+
+def test_saved_tokenizers_come_back(tmp_path: Path) -> None:
+    colours = np.array([0.1, 0.5, 0.9], np.float32)
+    save_tokenizers([tokenizer("midi", program=7), Digits(size=12), Palette(colours)], tmp_path)
+    midi, digits, palette = load_tokenizers(tmp_path, EXTRA)
+    assert midi.to_dict()["program"] == 7 and digits.vocab_size == 12
+    assert np.array_equal(palette.colours, colours) and palette.colours.dtype == colours.dtype
+
+
+def test_arrays_stand_in_safetensors_and_only_where_there_are_some(tmp_path: Path) -> None:
+    save_tokenizers([Digits()], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizers.json"]
+    save_tokenizers([Palette()], tmp_path)
+    assert (tmp_path / "tokenizers.safetensors").is_file()
+
+
+def test_an_unregistered_class_has_to_be_passed(tmp_path: Path) -> None:
+    save_tokenizers([Digits()], tmp_path)
+    with pytest.raises(Mismatch, match="'digits' of toy .*tokenizers="):
+        load_tokenizers(tmp_path)
+
+
+def test_a_tokenizer_that_does_something_else_now_is_refused(tmp_path: Path) -> None:
+    class Changed(Digits):
+        def encode(self, item: object) -> np.ndarray:
+            return super().encode(item)[::-1]
+
+    save_tokenizers([Digits()], tmp_path)
+    with pytest.raises(Mismatch, match="fingerprint"):
+        load_tokenizers(tmp_path, {"digits": Changed})
+
+
+def test_a_changed_setting_or_array_is_refused(tmp_path: Path) -> None:
+    save_tokenizers([Palette()], tmp_path)
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(tmp_path / "tokenizers.safetensors")
+    save_file({key: value + 0.01 for key, value in arrays.items()}, tmp_path / "tokenizers.safetensors")
+    with pytest.raises(Mismatch):
+        load_tokenizers(tmp_path, EXTRA)
+    save_tokenizers([Digits()], tmp_path)
+    rows = json.loads((tmp_path / "tokenizers.json").read_text())
+    rows[0]["config"]["size"] = 11
+    (tmp_path / "tokenizers.json").write_text(json.dumps(rows))
+    with pytest.raises(Mismatch):
+        load_tokenizers(tmp_path, EXTRA)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]x"])
+def test_an_unreadable_file_says_so(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "tokenizers.json").write_text(text)
+    with pytest.raises(BadInput, match=r"tokenizers\.json"):
+        load_tokenizers(tmp_path)
+
+
+def test_missing_or_damaged_arrays_say_so(tmp_path: Path) -> None:
+    save_tokenizers([Palette()], tmp_path)
+    arrays = tmp_path / "tokenizers.safetensors"
+    for content in (arrays.read_bytes()[:-1], b"", None):
+        arrays.unlink() if content is None else arrays.write_bytes(content)
+        with pytest.raises(BadInput, match="tokenizers"):
+            load_tokenizers(tmp_path, EXTRA)
+
+
+def test_fingerprints_tell_apart() -> None:
+    different = [Digits(), Digits("other"), Digits(size=11), Palette(), Palette(np.zeros(3, np.float32)),
+                 tokenizer("midi"), tokenizer("midi", program=1), tokenizer("band")]
+    prints = [fingerprint(one) for one in different]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint(Digits()) == prints[0]
