@@ -75,10 +75,12 @@ def _convert_all(path: Path) -> None:
     assert spec is not None and spec.origin is not None
     files = sorted((Path(spec.origin).parent / "corpus" / "bach").glob("bwv*"), key=_number)
     files = [file for file in files if file.suffix in (".mxl", ".xml", ".krn")]
-    found = {
-        file.stem: result for file, result in process_files(files, _convert)
-        if not isinstance(result, Failure) and result is not None
-    }
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for file, result in process_files(files, _convert):
+        if isinstance(result, Failure):  # music21 reads them all; a cache with fewer would stay
+            raise BadInput(file, result.reason)
+        if result is not None:
+            found[file.stem] = result
     cuts = np.cumsum([len(notes["pitch"]) for notes in found.values()])[:-1]
     joined: dict[str, Any] = {column: np.concatenate([notes[column] for notes in found.values()]) for column in COLUMNS}
     path.parent.mkdir(parents=True, exist_ok=True)
