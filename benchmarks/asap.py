@@ -1,4 +1,4 @@
-"""Piano performances: `seqmodal train music` beside GPT-2 of Hugging Face, of the same size, on the same tokens.
+"""Piano performances: `seqmodal train music` beside Hugging Face's GPT-2 of the same size, on the same tokens.
 
     make benchmarks-venv && .venv-bench/bin/python benchmarks/asap.py --data ../shared/data/asap --out runs/asap-benchmark
 

@@ -17,7 +17,6 @@ from seqmodal.data.duplicates import group_near, minhash, split_groups
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput
-from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.evaluation.music import compare, copying
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers import tokenizer
@@ -79,6 +78,8 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store]) -> dict[str, float]:
     """How well the held-out pieces are predicted, and how samples compare with them and with the training data."""
+    from seqmodal.evaluation.likelihood import likelihood  # here, so that worker processes need no torch
+
     held = stores.get("valid")
     if held is None:
         return {}
@@ -164,14 +165,15 @@ def _without_copies(described: dict[Path, Summary]) -> tuple[dict[Path, Summary]
 
 def _split(root: Path, described: dict[Path, Summary], config: Config) -> dict[Path, str]:
     """Which split a file belongs to: the folder's own, or by piece with near-duplicates on one side."""
-    own = split_folders(root)
-    if own is not None:
-        return {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in described}
-    groups = group_near([minhash(s.pitches) for s in described.values()])
-    count = len(described)
-    share = config.valid_share or (0.1 if count < 2000 else 200 / count)
-    valid = split_groups(groups, share, seed=0, weights=[s.notes for s in described.values()])
-    return {path: "valid" if held else "train" for path, held in zip(described, valid, strict=True)}
+    own = split_folders(root) or {}
+    splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in described}
+    if "valid" in own:
+        return splits
+    pieces = [path for path, split in splits.items() if split == "train"]
+    groups = group_near([minhash(described[path].pitches) for path in pieces])
+    share = config.valid_share or (0.1 if len(pieces) < 2000 else 200 / len(pieces))
+    held = split_groups(groups, share, seed=0, weights=[described[path].notes for path in pieces])
+    return splits | {path: "valid" for path, out in zip(pieces, held, strict=True) if out}
 
 
 def _built_in(config: Config) -> Corpus:

@@ -110,7 +110,8 @@ def _make(corpus: Corpus, folder: Path, where: str) -> None:
 def _key(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None) -> str:
     """Changes with every file, setting and line of code that the stores depend on."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("model", "training", "sampling")}
-    digest = hashlib.sha256(json.dumps([__version__, settings, [fingerprint(t) for t in tokenizers or ()]], default=str).encode())
+    made_by = [__version__, settings, [fingerprint(t) for t in tokenizers or ()]]
+    digest = hashlib.sha256(json.dumps(made_by, default=str).encode())
     for path in _sources(recipe):
         digest.update(path.read_bytes())
     if config.data is not None:

@@ -135,7 +135,8 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
     table.add_row(
         "machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}"
     )
-    table.add_row("time", f"about {training.steps * seconds_a_step * 1.05 / 60:.0f} minutes")
+    minutes = training.steps * seconds_a_step * 1.05 / 60
+    table.add_row("time", f"about {minutes:.0f} minutes" if minutes >= 1 else "less than a minute")
     return table
 
 
