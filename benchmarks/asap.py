@@ -1,6 +1,7 @@
 """Piano performances: `seqmodal train music` beside Hugging Face's GPT-2 of the same size, on the same tokens.
 
-    make benchmarks-venv && .venv-bench/bin/python benchmarks/asap.py --data ../shared/data/asap --out runs/asap-benchmark
+    make benchmarks-venv
+    .venv-bench/bin/python benchmarks/asap.py --data ../shared/data/asap --out runs/asap-benchmark
 
 Both see the same windows of the same token stream in the same order (augmentation included), with the same context,
 batch, warm-up and decay, threads and number format. GPT-2's learning rate is the best of three in short runs. Both are
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from seqmodal.data.corpus import Prepared, prepare
@@ -28,7 +30,6 @@ from seqmodal.data.loader import Batches
 from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
-from seqmodal.show.curves import compare_curves
 from seqmodal.training.hardware import product_dtype
 from seqmodal.training.lit import as_tensors
 from seqmodal.training.optimizer import warmup_stable_decay
@@ -209,17 +210,22 @@ def report(out: Path, ours: Path, rates: Any, rate: float, theirs: Any, found: A
         f"GPT-2's learning rate: {rate:g} of " + ", ".join(f"{r:g} ({v['valid'][-1][1]:.3f})" for r, v in rates.items())
     )
     if reached is not None:
-        print(
-            f"ours reached GPT-2's final validation loss after {reached:.0f} s: {reached / theirs['seconds']:.2f} of its time"
-        )
-    print(
-        compare_curves(
-            {"seqmodal": curve, f"GPT-2 (HF), {rate:g}": theirs["valid"]},
-            out / "curves.png",
-            xlabel="seconds of training",
-            ylabel="validation nats per event",
-        )
-    )
+        share = reached / theirs["seconds"]
+        print(f"ours reached GPT-2's final validation loss after {reached:.0f} s: {share:.2f} of its time")
+    draw({"seqmodal": curve, f"GPT-2 (HF), {rate:g}": theirs["valid"]}, out / "curves.png")
+
+
+def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    """Validation loss against seconds of training."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set(xlabel="seconds of training", ylabel="validation nats per event")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+    print(path)
 
 
 if __name__ == "__main__":
