@@ -122,9 +122,9 @@ class TrainingConfig:
     """Train for about this long instead: the first steps are measured, then `steps` is fixed."""
     batch_size: int = 0
     """Windows in a step."""
-    matrix_lr: float = 0.02
+    matrix_lr: float = 0.025
     """Learning rate of Muon, for the matrices of the blocks."""
-    embedding_lr: float = 0.008
+    embedding_lr: float = 0.012
     """Learning rate of AdamW, for everything else."""
     weight_decay: float = 0.0
     """Decoupled decay of the matrices."""
@@ -196,9 +196,9 @@ class RecipeConfig:
 
 Config = TypeVar("Config")
 PRESETS: dict[str, DecoderConfig] = {
-    "tiny": DecoderConfig(d_model=128, num_layers=4, num_heads=4, max_seq_len=256, window=128),
-    "small": DecoderConfig(d_model=256, num_layers=6, num_heads=4, max_seq_len=1024, window=512),
-    "base": DecoderConfig(d_model=512, num_layers=8, num_heads=8, max_seq_len=2048, window=1024),
+    "tiny": DecoderConfig(d_model=128, num_layers=4, num_heads=4, max_seq_len=256, window=64),
+    "small": DecoderConfig(d_model=256, num_layers=6, num_heads=4, max_seq_len=1024, window=256),
+    "base": DecoderConfig(d_model=512, num_layers=8, num_heads=8, max_seq_len=2048, window=512),
 }
 
 

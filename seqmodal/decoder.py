@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
 from seqmodal.errors import ConfigError
-from seqmodal.nn.attention import Layout
+from seqmodal.nn.attention import Layout, block_masks
 from seqmodal.nn.block import Block
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
 from seqmodal.nn.norm import rms_norm
@@ -146,12 +146,15 @@ class Decoder(nn.Module):
         mask = mask.simplified() if mask is not None else None
         shifts = range(1, self.config.token_shift + 1)
         before = [F.pad(ids, (back, 0), value=-1)[:, : ids.shape[1]] for back in shifts]
-        if mask is None:
-            return Layout(angles, None, tuple(before))
-        if mask.document is not None:
+        if mask is not None and mask.document is not None:
             other = [F.pad(mask.document, (back, 0), value=-1)[:, : ids.shape[1]] != mask.document for back in shifts]
             before = [past.masked_fill(hidden, -1) for past, hidden in zip(before, other, strict=True)]
-        seen = visible(index, index, window=self.config.window, queries=mask, keys=mask)
+        window = self.config.window
+        if window and ids.shape[1] > window and (mask is None or mask.span is None):
+            return Layout(angles, block_masks(ids.shape[1], window, mask, ids.device), tuple(before), in_blocks=True)
+        if mask is None:
+            return Layout(angles, None, tuple(before))
+        seen = visible(index, index, window=window, queries=mask, keys=mask)
         return Layout(angles, attend_to_self_if_blind(seen), tuple(before))
 
     def _cached(self, ids: Tensor, positions: Tensor, state: KVCache) -> Layout:
@@ -161,7 +164,8 @@ class Decoder(nn.Module):
         index = state.advance(ids, positions)
         seen = attend_to_self_if_blind(visible(positions, state.positions, window=self.config.window))
         before = tuple(state.before(positions, back) for back in range(1, self.config.token_shift + 1))
-        return Layout(self.rotary.angles(positions, self.embedding.weight.dtype), seen, before, state, index)
+        angles = self.rotary.angles(positions, self.embedding.weight.dtype)
+        return Layout(angles, seen, before, cache=state, index=index)
 
     def _read(self, ids: Tensor, layout: Layout, extra: Tensor | None) -> Tensor:
         x = self.embedding(ids) if extra is None else self.embedding(ids) + extra

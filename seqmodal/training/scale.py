@@ -26,29 +26,32 @@ SHAPES = (
     (768, 12, 6), (1024, 24, 8),
 )  # fmt: skip
 """Width, layers, heads of the decoders to choose from, smallest first."""
-BATCH_TOKENS = 2048
-"""Targets of a step on a CPU."""
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Most targets of a step; a short run takes fewer, to have some `STEPS`."""
+STEPS = 1500
 
 
 def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
-    The context covers most documents, up to 1,024 positions; half of it is the attention window, so that generation
-    may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations
+    The context covers most documents, up to 1,024 positions; a quarter of it is the attention window, so that
+    generation may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations
     a parameter and token, and that has no more than four parameters for a token of the corpus.
     """
     model, training = config.model, config.training
     context = model.max_seq_len or _context(train)
-    window = model.window or context // 2
+    window = model.window or context // 4
+    operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
     if not (model.d_model and model.num_layers and model.num_heads):
-        operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
         most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, 4 * train.num_tokens)
         fitting = [shape for shape in SHAPES if _parameters(shape) <= most] or [SHAPES[0]]
         width, layers, heads = fitting[-1]
         width, layers = model.d_model or width, model.num_layers or layers
         model = replace(model, d_model=width, num_layers=layers, num_heads=model.num_heads or _heads(width, heads))
     model = replace(model, vocab_size=train.vocabulary.size, max_seq_len=context, window=window)
-    batch = training.batch_size or max(1, BATCH_TOKENS * (8 if device().type == "cuda" else 1) // context)
+    targets = operations / 6 / _parameters((model.d_model, model.num_layers, 0)) / STEPS
+    targets = min(BATCH_TOKENS[device().type], 2 ** int(np.log2(max(1024, targets))))
+    batch = training.batch_size or max(1, targets // context)
     return replace(config, model=model, training=replace(training, batch_size=batch))
 
 
