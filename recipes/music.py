@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,15 @@ from seqmodal.data.duplicates import group_near, minhash, split_groups
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput
-from seqmodal.evaluation.music import compare, copying
+from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers import tokenizer
 from tokenizers_ext.midi import MidiTokenizer, Notes, Summary, choose, read, summary
 
 QUARTER = 0.72
 """Seconds of a quarter note of the built-in chorales."""
+COMPARED = 4000
+"""Training pieces that samples are compared with, at most: their notes are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -76,54 +79,61 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     return Corpus([chosen], documents(), skipped, facts)
 
 
-def judge(model: Any, config: Config, stores: Mapping[str, Store]) -> dict[str, float]:
-    """How well the held-out pieces are predicted, and how samples compare with them and with the training data."""
+def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
+    """How well the held-out pieces are predicted, and how samples compare with them and with the training data.
+
+    Draws the distributions of samples and held-out pieces as `statistics.png` in `folder`.
+    """
     from seqmodal.evaluation.likelihood import likelihood  # here, so that worker processes need no torch
+    from seqmodal.show.curves import distributions
 
     held = stores.get("valid")
     if held is None:
         return {}
     midi: MidiTokenizer = model.tokenizers[0]
-    pieces = [midi.decode_notes(held[i].segments[0].ids) for i in range(len(held))]
+    pieces, learned = _pieces(held, midi), _pieces(stores["train"], midi, most=COMPARED)
     found = likelihood(model.decoder, held, config.model.max_seq_len)
     notes, seconds = sum(len(p) for p in pieces), sum(p.duration for p in pieces)
     metrics = {
         "nats_per_event": found.nats / found.count,
         "nats_per_note": found.nats / max(1, notes),
-        "bits_per_second": found.nats / np.log(2) / max(1e-9, seconds),
+        "bits_per_second": found.nats / math.log(2) / max(1e-9, seconds),
         "next_event_accuracy": found.correct / found.count,
     }
-    sampled = [
-        midi.decode_notes(s.ids)
-        for s in model.sample(
-            seconds=config.sampling.seconds,
-            variations=config.sampling.count,
-            seed=config.training.seed,
-            temperature=config.sampling.temperature,
-            top_p=config.sampling.top_p,
-        )
-    ]
-    train = stores["train"]
-    learned = [midi.decode_notes(train[i].segments[0].ids) for i in range(len(train))]
-    own, floor = compare(sampled, pieces), compare(learned, pieces)
-    for name in own:
-        metrics[f"overlap_{name}"] = own[name]
-        metrics[f"overlap_{name}_of_training_data"] = floor[name]
+    sampled = [midi.decode_notes(one.ids) for one in _sample(model, config, config.sampling.count)]
+    ours, theirs, known = (statistics_of(some) for some in (sampled, pieces, learned))
+    for name in STATISTICS:
+        metrics[f"overlap_{name}"] = overlap(ours[name], theirs[name])
+        metrics[f"overlap_{name}_of_training_data"] = overlap(known[name], theirs[name])
+    distributions(
+        {name.replace("_", " "): (ours[name], theirs[name]) for name in STATISTICS}, folder / "statistics.png",
+        title="samples and held-out pieces",
+    )  # fmt: skip
     return metrics | copying(sampled, pieces, learned)
 
 
 def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     """A sample as MIDI file, sound and picture."""
-    sample = model.sample(
-        seconds=config.sampling.seconds,
-        seed=config.training.seed,
-        temperature=config.sampling.temperature,
-        top_p=config.sampling.top_p,
-    )[0]
+    (sample,) = _sample(model, config, 1)
     path = folder / f"step_{step:06}.mid"
     midi = model.tokenizers[0]
     midi.write(sample.item, path)
     return [path, *midi.show(sample.item, path.with_suffix(""))]
+
+
+def _sample(model: Any, config: Config, count: int) -> list[Any]:
+    how = config.sampling
+    return model.sample(
+        seconds=how.seconds, variations=count, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
+    )
+
+
+def _pieces(store: Store, midi: MidiTokenizer, most: int | None = None) -> list[Notes]:
+    """The notes of a store's pieces, or of `most` of them, evenly taken."""
+    numbers = range(len(store))
+    if most is not None and len(store) > most:
+        numbers = range(0, len(store), -(-len(store) // most))
+    return [midi.decode_notes(store[number].segments[0].ids) for number in numbers]
 
 
 def _summarize(path: Path) -> tuple[Summary, bool]:

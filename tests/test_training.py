@@ -51,7 +51,7 @@ def corpus(config, tokenizers=None):
             yield Document((Segment("count", ids),), str(n), "valid" if n % 4 == 0 else "train")
     return Corpus([Counting()], documents(), [], {"pieces": config.pieces})
 
-def judge(model, config, stores):
+def judge(model, config, stores, folder):
     return {"documents": float(len(stores["valid"]))}
 
 def show(model, config, folder, step):

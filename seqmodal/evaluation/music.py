@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
 from seqmodal.evaluation.copying import copying
 
-__all__ = ["NoteArrays", "compare", "copying", "overlap", "statistics"]
+__all__ = ["STATISTICS", "NoteArrays", "compare", "copying", "overlap", "statistics", "statistics_of"]
 
 WINDOW = 20.0
 GRID = 1024
@@ -35,6 +35,9 @@ class NoteArrays(Protocol):
         """1..127."""
 
 
+STATISTICS = ("pitch_class_entropy", "note_density", "velocity", "duration", "polyphony")
+
+
 def statistics(piece: NoteArrays, window: float = WINDOW) -> dict[str, np.ndarray]:
     """What a piece is like. Pieces of different lengths compare because most values are of windows of equal length.
 
@@ -56,7 +59,7 @@ def statistics(piece: NoteArrays, window: float = WINDOW) -> dict[str, np.ndarra
     pitch, velocity = np.asarray(piece.pitch), np.asarray(piece.velocity)
     drum = np.asarray(getattr(piece, "drum", np.zeros(len(onset), bool)))
     if not len(onset):
-        return dict(_EMPTY)
+        return {name: np.zeros(0) for name in STATISTICS}
     edges = _edges(float(onset.min()), float(end.max()), window)
     width = np.diff(edges)
     tuned = ~drum
@@ -95,22 +98,16 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(min(1.0, np.minimum(*curves).sum()))
 
 
-def compare(
-    samples: Iterable[NoteArrays], reference: Iterable[NoteArrays], window: float = WINDOW
-) -> dict[str, float]:
+def statistics_of(pieces: Iterable[NoteArrays], window: float = WINDOW) -> dict[str, np.ndarray]:
+    """The `statistics` of all pieces together: name to (n,) values."""
+    found = [statistics(piece, window) for piece in pieces]
+    return {name: np.concatenate([np.zeros(0), *(one[name] for one in found)]) for name in STATISTICS}
+
+
+def compare(samples: Iterable[NoteArrays], reference: Iterable[NoteArrays], window: float = WINDOW) -> dict[str, float]:
     """Overlap of each of the `statistics` of two collections of pieces, by its name."""
-    ours, theirs = (_gather(statistics(piece, window) for piece in pieces) for pieces in (samples, reference))
-    return {name: overlap(ours[name], theirs[name]) for name in _EMPTY}
-
-
-_EMPTY: Mapping[str, np.ndarray] = {
-    name: np.zeros(0) for name in ("pitch_class_entropy", "note_density", "velocity", "duration", "polyphony")
-}
-
-
-def _gather(found: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    pieces: Sequence[Mapping[str, Any]] = [_EMPTY, *found]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in _EMPTY}
+    ours, theirs = statistics_of(samples, window), statistics_of(reference, window)
+    return {name: overlap(ours[name], theirs[name]) for name in STATISTICS}
 
 
 def _edges(start: float, stop: float, window: float) -> np.ndarray:

@@ -25,4 +25,4 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
     if data is not None:
         other = prepare(module, replace(config, data=data, exclude=exclude), model.tokenizers)
         stores = {"train": stores["train"], "valid": other.stores["valid"]}
-    return dict(module.judge(model, config, stores))
+    return dict(module.judge(model, config, stores, folder))

@@ -233,7 +233,8 @@ def _finish(
         model.decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in weights.items()})
         console.print(f"validation was best at step {min(losses)[1]:.0f}: that model is kept")
     record.draw()
-    metrics = module.judge(model, config, prepared.stores)
+    with console.status("judging"):
+        metrics = module.judge(model, config, prepared.stores, folder)
     (folder / "judged.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     card = {"recipe": name, "data": config.data or "built in", **prepared.facts, **metrics}
     save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card)

@@ -35,8 +35,8 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
     The context covers most documents, up to 1,024 positions; a quarter of it is the attention window, so that
-    generation may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations
-    a parameter and token, and that has no more than four parameters for a token of the corpus.
+    generation may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6
+    operations a parameter and token, and that has no more than four parameters for a token of the corpus.
     """
     model, training = config.model, config.training
     context = model.max_seq_len or _context(train)
