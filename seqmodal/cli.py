@@ -153,9 +153,14 @@ def generate(given: list[str]) -> None:
     from rich.progress import Progress
 
     from seqmodal.model import load
+    from seqmodal.show.page import Item, page
 
     model = load(args.run)
-    tokenizer = model.tokenizers[-1]
+    tokenizer = model.tokenizer()
+    suffix = tokenizer.suffixes[0]
+    if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
+        allowed = " or ".join(tokenizer.suffixes)
+        raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("generating", total=args.seconds)
         made = model.sample(
@@ -171,18 +176,18 @@ def generate(given: list[str]) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     seed = made[0].seed
-    suffix = getattr(tokenizer, "suffixes", (".txt",))[0]
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
-    if out.suffix.lower() not in tokenizer.suffixes:
-        raise BadInput(
-            out, f"{tokenizer.name} is written as {' or '.join(tokenizer.suffixes)}", f"try {out.stem}{suffix}"
-        )
     out.parent.mkdir(parents=True, exist_ok=True)
+    listed = []
     for number, one in enumerate(made, 1):
         path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{number}")
         tokenizer.write(one.item, path)
-        for shown in [path, *model.show(one, path.with_suffix(""))]:
-            print(shown)
+        shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""))}
+        listed.append(Item(path.name, shown.get(".wav"), shown.get(".png")))
+        for file in (path, *shown.values()):
+            print(file)
+    if len(made) > 1:
+        print(page(listed, out.with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
     print(f"seed {seed}", file=sys.stderr)
 
 

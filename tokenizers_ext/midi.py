@@ -34,13 +34,14 @@ __all__ = [
 
 PIANOS = frozenset(range(8))
 PIANO_KEYS = (21, 108)
-MAX_TRANSPOSE, MIN_STRETCH, MAX_STRETCH = 3, 0.95, 1.05
+MAX_TRANSPOSE = 3
 
 
 class MidiTokenizer:
     """The 388-event performance vocabulary for one instrument. Drums are left out; programs become the one `program`.
 
     low, high: the pitches augmentation may move notes to; encoding takes any pitch.
+    stretch: share by which augmentation slows or quickens; 0 where one tempo is meant to be learned.
     """
 
     name: ClassVar[str] = "midi"
@@ -48,12 +49,14 @@ class MidiTokenizer:
     suffixes: ClassVar[tuple[str, ...]] = (".mid", ".midi", ".kar", ".rmi")
     band: ClassVar[bool] = False
 
-    def __init__(self, program: int = 0, low: int = 0, high: int = 127) -> None:
+    def __init__(self, program: int = 0, low: int = 0, high: int = 127, stretch: float = 0.05) -> None:
         if not 0 <= program <= 127:
             raise ConfigError(f"program={program}: a MIDI program is 0..127")
         if not 0 <= low <= high <= 127:
             raise ConfigError(f"low={low}, high={high}: pitches are 0..127, low first")
-        self.program, self.low, self.high = program, low, high
+        if not 0 <= stretch < 1:
+            raise ConfigError(f"stretch={stretch}: a share from 0 to below 1")
+        self.program, self.low, self.high, self.stretch = program, low, high, stretch
 
     def encode(self, item: Notes | Any | str | PathLike[str]) -> np.ndarray:
         """Ids int32 (n,) of Notes, a `PrettyMIDI` or a file. Raises BadInput."""
@@ -109,9 +112,9 @@ class MidiTokenizer:
         return MidiGrammar(self.band, seconds, max_silence)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A window of ids up to 3 semitones higher or lower and up to 5 % slower or faster; its length may change."""
+        """A window of ids up to 3 semitones higher or lower and slower or faster by `stretch`; its length may change."""
         transpose = int(rng.integers(-MAX_TRANSPOSE, MAX_TRANSPOSE + 1))
-        stretch = float(rng.uniform(MIN_STRETCH, MAX_STRETCH))
+        stretch = 1 + self.stretch * float(rng.uniform(-1, 1))
         return transform(np.asarray(ids), self.band, transpose, stretch, self.low, self.high)
 
     def trim(self, ids: np.ndarray, seconds: float) -> np.ndarray:
@@ -132,7 +135,7 @@ class MidiTokenizer:
         return read(item) if isinstance(item, str | PathLike) else from_pretty_midi(item)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"program": self.program, "low": self.low, "high": self.high}
+        return {"program": self.program, "low": self.low, "high": self.high, "stretch": self.stretch}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Self:
@@ -146,11 +149,11 @@ class BandTokenizer(MidiTokenizer):
     vocab_size: ClassVar[int] = codec.BAND_SIZE
     band: ClassVar[bool] = True
 
-    def __init__(self, low: int = 0, high: int = 127) -> None:
-        super().__init__(0, low, high)
+    def __init__(self, low: int = 0, high: int = 127, stretch: float = 0.05) -> None:
+        super().__init__(0, low, high, stretch)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high}
+        return {"low": self.low, "high": self.high, "stretch": self.stretch}
 
 
 def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
