@@ -112,7 +112,7 @@ class MidiTokenizer:
         return MidiGrammar(self.band, seconds, max_silence)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A window of ids up to 3 semitones higher or lower and slower or faster by `stretch`; its length may change."""
+        """A window of ids up to 3 semitones up or down and faster or slower by `stretch`; its length may change."""
         transpose = int(rng.integers(-MAX_TRANSPOSE, MAX_TRANSPOSE + 1))
         stretch = 1 + self.stretch * float(rng.uniform(-1, 1))
         return transform(np.asarray(ids), self.band, transpose, stretch, self.low, self.high)
