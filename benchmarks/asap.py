@@ -35,6 +35,7 @@ from seqmodal.training.lit import as_tensors
 from seqmodal.training.optimizer import warmup_stable_decay
 from seqmodal.training.recipe import recipe_of_run
 from seqmodal.training.record import read_metrics
+from seqmodal.training.run import validation_batches
 
 RATES = (3e-4, 1e-3, 3e-3)
 
@@ -122,11 +123,11 @@ def gpt2(config: Any) -> GPT2LMHeadModel:
 
 
 def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Path | None) -> dict[str, Any]:
-    """Train GPT-2 for some minutes; its validation loss is measured off the clock."""
+    """Train GPT-2 for some minutes. Its validation loss is measured off the clock, on the batches that ours is."""
     torch.manual_seed(config.training.seed)
     model = gpt2(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    training, store = config.training, prepared.stores["valid"]
+    training, held_out = config.training, validation_batches(prepared, config)
     batches = Batches(
         prepared.stores["train"],
         context=config.model.max_seq_len,
@@ -153,8 +154,8 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
         step += 1
         if step == 20:
             steps = int(minutes * 60 / spent * 20)
-        if steps and (step == steps or step % max(1, steps // 10) == 0):
-            found = likelihood(HuggingFace(model), store, config.model.max_seq_len)
+        if steps and (step == steps or (keep is not None and step % max(1, steps // 10) == 0)):
+            found = likelihood(HuggingFace(model), held_out)
             model.train()
             valid.append((spent, found.nats / found.count))
             print(f"gpt-2 at {rate:g}: step {step}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)

@@ -174,7 +174,7 @@ def _fit(
             enable_version_counter=False,
         ),
     ]
-    validation = _validation(prepared, config)
+    validation = validation_batches(prepared, config)
     if validation:
         callbacks.append(
             ModelCheckpoint(
@@ -274,7 +274,7 @@ def _batches(prepared: Prepared, config: RecipeConfig) -> Batches:
     )
 
 
-def _validation(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
+def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
     """Validation batches, evenly taken, so that all evaluations together stay cheap."""
     store = prepared.stores.get("valid")
     if store is None or not config.training.evaluations:
