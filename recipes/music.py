@@ -15,7 +15,7 @@ from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus
 from seqmodal.data.duplicates import group_near, minhash, split_groups
-from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders
+from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, watch
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput
 from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
@@ -70,9 +70,10 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     }
 
     def documents() -> Iterator[Document]:
-        for path, ids in process_files(list(described), partial(_encode, chosen)):
+        encoded = process_files(list(described), partial(_encode, chosen))
+        for path, ids in watch(encoded, len(described), "tokenizing"):
             if isinstance(ids, Failure):
-                skipped.append(Skipped(path, ids.reason))
+                skipped.append(_left_out(path, ids, config))
             else:
                 yield Document((Segment(chosen.name, ids),), str(path), splits[path])
 
@@ -143,22 +144,29 @@ def _summarize(path: Path) -> tuple[Summary, bool]:
 
 
 def _encode(midi: MidiTokenizer, path: Path) -> np.ndarray:
-    return midi.encode(path)
+    ids = midi.encode(path)
+    if not len(ids):
+        raise BadInput(path, f"it has drums only, which the tokenizer {midi.name} leaves out")
+    return ids
 
 
 def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], int, list[Skipped]]:
     """Summaries of the files that can be used, how many of them had to be mended, and the others with their reasons."""
     described: dict[Path, Summary] = {}
     repaired, skipped = 0, []
-    for path, result in process_files(files, _summarize):
+    for path, result in watch(process_files(files, _summarize), len(files), "reading"):
         if not isinstance(result, Failure):
             described[path] = result[0]
             repaired += result[1]
-        elif config.strict:
-            raise BadInput(path, result.reason, "leave out --strict to go on without it")
         else:
-            skipped.append(Skipped(path, result.reason))
+            skipped.append(_left_out(path, result, config))
     return described, repaired, skipped
+
+
+def _left_out(path: Path, failure: Failure, config: Config) -> Skipped:
+    if config.strict:
+        raise BadInput(path, failure.reason, "leave out --strict to go on without it")
+    return Skipped(path, failure.reason)
 
 
 def _without_copies(described: dict[Path, Summary]) -> tuple[dict[Path, Summary], list[Skipped]]:

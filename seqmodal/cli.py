@@ -29,7 +29,7 @@ examples
   seqmodal train music --data ~/midi --minutes 20 --out runs/music
   seqmodal generate runs/music --seconds 60 --prompt primer.mid --out song.mid
 
-exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong flags, 130/143 stopped by a signal
+exit codes: 0 done, 1 it could not be done (the message says why), 2 a wrong word, flag or setting, 130/143 stopped
 """
 SHORT = {"--minutes": "--training.minutes", "--steps": "--training.steps", "--seed": "--training.seed"}
 """Flags of `train` that are written often."""
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SEQMODAL_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1  # tyro ends with 2 as well
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -194,21 +194,33 @@ def generate(given: list[str]) -> None:
 def evaluate(given: list[str]) -> None:
     """`seqmodal evaluate RUN`."""
     args = tyro.cli(Evaluate, args=given, prog="seqmodal evaluate")
+    if args.exclude and args.data is None:
+        raise ConfigError("--exclude leaves files of --data out, and none is given")
     from seqmodal.training.judge import judge_run
 
     metrics = judge_run(Path(args.run), data=args.data, exclude=args.exclude)
+    if not metrics:
+        raise BadInput(args.run, "it kept no validation part", "give --data with files to evaluate on")
     if args.json:
         import json
 
         print(json.dumps(metrics, indent=1))
         return
+    if not metrics:
+        raise BadInput(args.run, "the run kept nothing to judge it on", "give --data a folder")
     width = max(map(len, metrics))
     for name, value in metrics.items():
         print(f"{name.replace('_', ' '):{width}}  {value:,.3f}")
+    for picture in sorted(Path(args.run).glob("statistics.png")):
+        print(picture)
 
 
 def tokenizers(given: list[str]) -> None:
     """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [FILES…]`."""
+    if given and given[0] in ("-h", "--help"):
+        print("usage: seqmodal tokenizers                        list them")
+        print("       seqmodal tokenizers check NAME [FILES…]    does it keep the laws of a tokenizer?")
+        return
     from seqmodal.tokenizers import available, check, failures
     from seqmodal.tokenizers import tokenizer as build
 
@@ -233,9 +245,19 @@ def tokenizers(given: list[str]) -> None:
 def demo(given: list[str]) -> None:
     """`seqmodal demo`: the built-in corpus, a few minutes, music to hear."""
     args = tyro.cli(_Demo, args=given, prog="seqmodal demo")
+    out = Path(args.out)
+    if (out / "model").is_dir():
+        print(f"{out} is there already; listen to it, or remove it to train again:")
+        for path in (out / "loss.png", *sorted((out / "samples").iterdir())):
+            print(path)
+        print(f"next: seqmodal generate {out}")
+        return
     from seqmodal.training import train as run
 
-    run("music", out=args.out, training={"minutes": args.minutes})
+    if (out / "config.yaml").is_file():
+        run(out, resume=True)
+    else:
+        run("music", out=out, training={"minutes": args.minutes})
 
 
 @dataclass(frozen=True)
@@ -275,12 +297,9 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
     given = [SHORT.get(word.split("=")[0], word.split("=")[0]) + word[len(word.split("=")[0]) :] for word in given]
     preset, file = (_value(given, flag) for flag in ("--preset", "--config"))
     start = configure(module, preset_name=preset, file=file, settings={})
+    out = Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")]
     extra: list[Any] = [
-        (
-            "out",
-            Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")],
-            field(default=None),
-        ),
+        *([("out", out, field(default=None))] if verb == "train" else []),
         (
             "preset",
             Annotated[str | None, tyro.conf.arg(help="A decoder shape: tiny, small or base.")],
@@ -290,10 +309,15 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
     ]
     flags = make_dataclass("Flags", extra, bases=(module.Config,), frozen=True)
     known = {f.name: getattr(start, f.name) for f in fields(module.Config)}
+    short = ", ".join(f"{short} for {long}" for short, long in SHORT.items())
     parsed = tyro.cli(
-        flags, args=given, default=flags(**known), prog=f"seqmodal {verb} {recipe}", description=module.__doc__
+        flags,
+        args=given,
+        default=flags(**known),
+        prog=f"seqmodal {verb} {recipe}",
+        description=f"{module.__doc__}\n\nIn short: {short}. Flags win over --config, which wins over --preset.",
     )
-    return module, module.Config(**{name: getattr(parsed, name) for name in known}), parsed.out
+    return module, module.Config(**{name: getattr(parsed, name) for name in known}), getattr(parsed, "out", None)
 
 
 def _value(given: list[str], flag: str) -> str | None:

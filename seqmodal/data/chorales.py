@@ -15,7 +15,7 @@ import numpy as np
 
 from seqmodal.data.cache import cache_folder
 from seqmodal.data.duplicates import group_near, minhash
-from seqmodal.data.source import Failure, process_files
+from seqmodal.data.source import Failure, process_files, watch
 from seqmodal.errors import BadInput
 
 VOICES = 4
@@ -76,7 +76,7 @@ def _convert_all(path: Path) -> None:
     files = sorted((Path(spec.origin).parent / "corpus" / "bach").glob("bwv*"), key=_number)
     files = [file for file in files if file.suffix in (".mxl", ".xml", ".krn")]
     found: dict[str, dict[str, np.ndarray]] = {}
-    for file, result in process_files(files, _convert):
+    for file, result in watch(process_files(files, _convert), len(files), "converting chorales"):
         if isinstance(result, Failure):  # music21 reads them all; a cache with fewer would stay
             raise BadInput(file, result.reason)
         if result is not None:

@@ -77,7 +77,8 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
         making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         shutil.rmtree(making, ignore_errors=True)
         try:
-            _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__))
+            needed = "train" if tokenizers is None else "valid"
+            _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__), needed)
             with suppress(OSError):  # another process was quicker
                 making.replace(folder)
         finally:
@@ -85,8 +86,12 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
     return Prepared.open(folder, tokenizers=getattr(recipe, "TOKENIZERS", None))
 
 
-def _make(corpus: Corpus, folder: Path, where: str) -> None:
-    """Write the stores of a corpus. The documents are read once and go to their splits' stores as they come."""
+def _make(corpus: Corpus, folder: Path, where: str, needed: str) -> None:
+    """Write the stores of a corpus. The documents are read once and go to their splits' stores as they come.
+
+    Raises:
+        BadInput: when no document belongs to the split that is `needed`.
+    """
     folder.mkdir(parents=True)
     vocabulary = Vocabulary.of(corpus.tokenizers)
     writers = {split: StoreWriter(folder / split, vocabulary) for split in SPLITS}
@@ -98,9 +103,10 @@ def _make(corpus: Corpus, folder: Path, where: str) -> None:
         writer.close()
         if not counts[split]:
             shutil.rmtree(folder / split)
-    if not any(counts.values()):
+    if not counts[needed]:
+        use = "learned from" if needed == "train" else "evaluated on"
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in corpus.skipped[:5])
-        raise BadInput(where, f"nothing here can be learned from; {len(corpus.skipped)} files were skipped{shown}")
+        raise BadInput(where, f"nothing here can be {use}; {len(corpus.skipped)} files were skipped{shown}")
     write_skipped(folder / "skipped.csv", corpus.skipped)
     save_tokenizers(corpus.tokenizers, folder)
     facts = {**corpus.facts, "skipped": len(corpus.skipped)}

@@ -17,11 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from seqmodal.data.worker import READY
 from seqmodal.errors import BadInput, ConfigError, SeqmodalError
 
+T = TypeVar("T")
 SPLIT_NAMES = {
     "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test",
 }
@@ -153,6 +157,12 @@ def process_files(
     finally:
         for worker in crew:
             worker.stop()
+
+
+def watch(steps: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """The same steps, with a moving bar on standard error where that is a terminal."""
+    console = Console(stderr=True)
+    yield from track(steps, label, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 class _Worker:
