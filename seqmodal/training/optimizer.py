@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 Schedule = Callable[[int], float]
 
@@ -68,14 +69,16 @@ class MuonAdamW(torch.optim.Optimizer):
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] = state["step"].to(p.device)  # a loaded one lies on the CPU
         states = [self.state[p] for p in params]
-        torch._fused_adamw_(
+        adamw(
             params,
             [p.grad for p in params if p.grad is not None],
             [s["exp_avg"] for s in states],
             [s["exp_avg_sq"] for s in states],
             [],
-            [s["step"].add_(1) for s in states],
+            [s["step"] for s in states],
+            fused=True,
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,

@@ -98,15 +98,19 @@ def _heads(width: int, heads: int) -> int:
 
 def _seconds_of_a_step(model: DecoderConfig, config: RecipeConfig, batches: Batches, dtype: torch.dtype) -> float:
     """Median of a few steps of a throw-away model on the first batches."""
-    lit = LitDecoder(Decoder(model), replace(config.training, steps=100), dtype)
+    where = device()
+    lit = LitDecoder(Decoder(model), replace(config.training, steps=100), dtype).to(where)
     optimizer = lit.configure_optimizers()
     times = []
     for number in range(7):
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            total, weight = next_token_loss(lit.decoder, as_tensors(batches.batch(number)))
+        batch = {name: tensor.to(where) for name, tensor in as_tensors(batches.batch(number)).items()}
+        with torch.autocast(where.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            total, weight = next_token_loss(lit.decoder, batch)
         (total / weight).backward()
         optimizer.step()
         optimizer.zero_grad()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return float(np.median(times[2:]))
