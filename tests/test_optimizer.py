@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -82,7 +84,7 @@ def test_the_state_survives_saving() -> None:
     p, q, kept = make()
     go(p, q, kept)
     p2, q2, loaded = make()
-    loaded.load_state_dict(kept.state_dict())
+    loaded.load_state_dict(copy.deepcopy(kept.state_dict()))
     p2.data.copy_(p), q2.data.copy_(q)
     torch.manual_seed(5)
     go(p, q, kept)
