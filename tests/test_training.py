@@ -155,6 +155,14 @@ def test_a_stopped_run_goes_on_exactly(recipe: Path, tmp_path: Path, number: int
     assert steps == sorted(set(steps)) and steps[-1] == 30
 
 
+def test_a_finished_run_that_is_resumed_stays_as_it_is(recipe: Path, tmp_path: Path) -> None:
+    run = seqmodal.train(recipe, out=tmp_path / "run", training=training(steps=8), **SMALL)
+    rows, before = read_metrics(run.folder / "metrics.csv"), weights(run.folder)
+    again = seqmodal.train(run.folder, resume=True)
+    assert again.metrics == run.metrics and read_metrics(run.folder / "metrics.csv") == rows
+    assert all(torch.equal(before[key], value) for key, value in weights(run.folder).items())
+
+
 def test_a_run_is_not_overwritten(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()

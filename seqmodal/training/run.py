@@ -39,7 +39,7 @@ from seqmodal.training.record import Record, Samples, read_metrics
 from seqmodal.training.scale import adapt, fix_steps, validation_share
 
 CHECKPOINTS = 20
-"""Times that training is saved for resuming."""
+"""Times that training is saved for resuming, or more: every 500 steps at least."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _fit(
         ModelCheckpoint(
             last.parent,
             "last",
-            every_n_train_steps=max(1, training.steps // CHECKPOINTS),
+            every_n_train_steps=min(500, max(1, training.steps // CHECKPOINTS)),
             save_on_exception=False,
             enable_version_counter=False,
         ),
