@@ -206,8 +206,6 @@ def evaluate(given: list[str]) -> None:
 
         print(json.dumps(metrics, indent=1))
         return
-    if not metrics:
-        raise BadInput(args.run, "the run kept nothing to judge it on", "give --data a folder")
     width = max(map(len, metrics))
     for name, value in metrics.items():
         print(f"{name.replace('_', ' '):{width}}  {value:,.3f}")
