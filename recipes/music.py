@@ -61,20 +61,23 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     else:
         splits = dict.fromkeys(described, "valid")
         chosen = tokenizers[0]
-    facts = {
+    facts: dict[str, Any] = {
         "files": len(described),
         "repaired": repaired,
         "notes": sum(s.notes for s in described.values()),
+        "notes_struck_twice": 0,  # at one step; they become one, and are counted as they are met
         "hours": round(sum(s.seconds for s in described.values()) / 3600, 2),
         "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
     }
 
     def documents() -> Iterator[Document]:
         encoded = process_files(list(described), partial(_encode, chosen))
-        for path, ids in watch(encoded, len(described), "tokenizing"):
-            if isinstance(ids, Failure):
-                skipped.append(_left_out(path, ids, config))
+        for path, result in watch(encoded, len(described), "tokenizing"):
+            if isinstance(result, Failure):
+                skipped.append(_left_out(path, result, config))
             else:
+                ids, doubled = result
+                facts["notes_struck_twice"] += doubled
                 yield Document((Segment(chosen.name, ids),), str(path), splits[path])
 
     return Corpus([chosen], documents(), skipped, facts)
@@ -143,11 +146,11 @@ def _summarize(path: Path) -> tuple[Summary, bool]:
     return summary(notes), bool(notes.repairs)
 
 
-def _encode(midi: MidiTokenizer, path: Path) -> np.ndarray:
-    ids = midi.encode(path)
+def _encode(midi: MidiTokenizer, path: Path) -> tuple[np.ndarray, int]:
+    ids, doubled = midi.encode_report(path)
     if not len(ids):
         raise BadInput(path, f"it has drums only, which the tokenizer {midi.name} leaves out")
-    return ids
+    return ids, doubled
 
 
 def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], int, list[Skipped]]:
