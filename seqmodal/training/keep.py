@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from seqmodal.errors import SeqmodalError
+from seqmodal.errors import BadInput, SeqmodalError
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -48,8 +49,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
             os.close(folder)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, never running code from it."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        """Read a checkpoint, never running code from it.
+
+        Raises:
+            BadInput: when it is damaged.
+        """
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise BadInput(path, f"cannot be read: {error}", "train anew with another --out") from error
 
 
 class RandomState(pl.Callback):
@@ -98,6 +106,12 @@ class StopOnSignal(pl.Callback):
             self._before[number] = signal.signal(number, self._receive)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()  # Lightning tears nothing down then
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

@@ -39,14 +39,14 @@ class Record(pl.Callback):
     def __init__(self, folder: Path, tokens_per_step: int, console: Console) -> None:
         self.path, self.picture = folder / "metrics.csv", folder / "loss.png"
         self.tokens_per_step, self.console = tokens_per_step, console
-        self.rows: list[dict[str, float]] = []
+        self.rows = read_metrics(self.path)  # of a run that goes on; it may have nothing left to do
         self._losses: list[float] = []
         self._before = 0.0
         self._started = 0.0
         self._progress: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.rows = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
+        self.rows = [row for row in self.rows if row["step"] <= trainer.global_step]
         self._before = self.rows[-1]["seconds"] if self.rows else 0.0
         self._started = time.monotonic()
         self._first_step = trainer.global_step
@@ -91,14 +91,19 @@ class Record(pl.Callback):
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        self._write()
+        self._end_progress()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._end_progress()  # Lightning tears nothing down then
 
     def draw(self) -> None:
         """Draw loss.png from what was recorded."""
         loss_curve(self.rows, self.picture)
+
+    def _end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def _said(self, step: int) -> str:
         loss = self._losses[-1] if self._losses else self.rows[-1].get("train_loss", float("nan"))
@@ -117,6 +122,7 @@ class Record(pl.Callback):
             row["train_loss"] = sum(self._losses) / len(self._losses)
             self._losses.clear()
         self.rows.append(row)
+        self._write()
 
     def _write(self) -> None:
         part = self.path.with_suffix(".part")
