@@ -118,15 +118,18 @@ class _Row:
         return self.ids, self.targets, self.weight, self.document
 
 
-def windows(store: Store, context: int, batch_size: int = 8) -> Iterator[Batch]:
+def windows(store: Store, context: int, batch_size: int = 8, share: float = 1.0) -> Iterator[Batch]:
     """Each document alone, in segments of `context` targets that do not overlap, the short remainder included.
 
-    Segments of like length share a batch, so that little is padded.
+    Segments of like length share a batch, so that little is padded. With a `share` below 1, only that share of the
+    batches, at least one, evenly taken.
     """
     targets = (store.lengths - 1).tolist()
     places = [(min(context, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, context)]
     places.sort(key=lambda place: -place[0])
-    for first in range(0, len(places), batch_size):
+    batches = -(-len(places) // batch_size)
+    kept = np.unique(np.linspace(0, batches - 1, max(1, round(share * batches))).round().astype(int)) if batches else ()
+    for first in (int(number) * batch_size for number in kept):
         rows = []
         for size, document, at in places[first:first + batch_size]:
             row = _Row(places[first][0], store.vocabulary.pad)

@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
@@ -40,6 +39,7 @@ from seqmodal.training.scale import adapt, fix_steps, validation_share
 
 CHECKPOINTS = 20
 """Times that training is saved for resuming, or more: every 500 steps at least."""
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,13 @@ def train(
         with _locked(folder):
             prepared = _stored(folder, module)
             console.print(f"going on with {folder}")
-            return _fit(folder, module, str(recipe), chosen, prepared, console, resume=True)
+            return _fit(folder, module, str(recipe), chosen, prepared, console)
     module = find_recipe(recipe)
     if isinstance(config, RecipeConfig):
         chosen = from_dict(type(config), settings, base=config)
     else:
         chosen = configure(module, preset_name=preset, file=config, settings=settings)
-    if folder.exists() and any(folder.iterdir()):
-        raise RunExists(f"{folder} exists already; give another --out, or --resume to go on with it")
+    _must_be_free(folder)
     _use_threads(chosen)
     prepared = prepare(module, chosen)
     chosen = adapt(chosen, prepared.stores["train"])
@@ -103,12 +102,13 @@ def train(
     console.print(summary(prepared, chosen, seconds))
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
+        _must_be_free(folder)  # still: another process may have trained here meanwhile
         _link(prepared.folder, folder / "data")
         shutil.copyfile(prepared.folder / "skipped.csv", folder / "skipped.csv")
         shutil.copyfile(str(module.__file__), folder / "recipe.py")
         save_yaml(folder / "config.yaml", str(recipe), chosen)
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=1), encoding="utf-8")
-        return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console, resume=False)
+        return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console)
 
 
 def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> Table:
@@ -147,17 +147,14 @@ def _fit(
     config: RecipeConfig,
     prepared: Prepared,
     console: Console,
-    *,
-    resume: bool,
 ) -> Run:
+    """Train from the last checkpoint on; from the first step where none has been written yet."""
     _use_threads(config)
     training = config.training
     torch.manual_seed(training.seed)
     decoder = Decoder(config.model)
     model = Model(decoder, prepared.vocabulary, prepared.tokenizers, folder)
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
-    if resume and not last.is_file():
-        raise BadInput(folder, "there is no checkpoint to go on from", "train it anew with another --out")
     tokens_per_step = training.batch_size * config.model.max_seq_len
     record = Record(folder, tokens_per_step, console)
     stop = StopOnSignal(last)
@@ -189,7 +186,7 @@ def _fit(
         default_root_dir=folder,
         max_steps=training.steps,
         max_epochs=-1,
-        accelerator="auto",
+        accelerator=device().type,
         devices=1,
         precision="bf16-mixed" if product_dtype() == torch.bfloat16 else "32-true",
         callbacks=callbacks,
@@ -204,7 +201,7 @@ def _fit(
     )
     lit = LitDecoder(decoder, training, product_dtype())
     data = SequenceDataModule(_batches(prepared, config), validation)
-    trainer.fit(lit, data, ckpt_path=last if resume else None, weights_only=True)
+    trainer.fit(lit, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if stop.received:
         console.print(
             f"stopped at step {trainer.global_step} of {training.steps}; go on with: seqmodal train {folder} --resume"
@@ -226,18 +223,20 @@ def _finish(
     console: Console,
 ) -> Run:
     """Take the best weights, write the model folder, judge it and show it."""
-    model.decoder.to("cpu").eval()
+    model.decoder.to(device()).eval()  # Lightning has left it on the CPU
     losses = [(row["valid_loss"], row["step"]) for row in record.rows if "valid_loss" in row]
     if losses and best.is_file() and min(losses)[1] != losses[-1][1]:
-        weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        model.decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in weights.items()})
-        console.print(f"validation was best at step {min(losses)[1]:.0f}: that model is kept")
+        saved = torch.load(best, map_location="cpu", weights_only=True)
+        weights = {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()}
+        model.decoder.load_state_dict(weights)
+        console.print(f"validation was best at step {saved['global_step']}: that model is kept")
     record.draw()
+    card = {"recipe": name, "data": config.data or "built in", **prepared.facts}
+    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card)  # judging may fail
     with console.status("judging"):
         metrics = module.judge(model, config, prepared.stores, folder)
     (folder / "judged.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    card = {"recipe": name, "data": config.data or "built in", **prepared.facts, **metrics}
-    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card)
+    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card | metrics)
     shown = _show(module, model, config, folder, console, config.training.steps)
     seconds = read_metrics(folder / "metrics.csv")[-1]["seconds"]
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -258,7 +257,7 @@ def _show(
     samples.mkdir(exist_ok=True)
     try:
         return list(module.show(model, config, samples, step))
-    except SeqmodalError as error:
+    except (SeqmodalError, OSError) as error:
         console.print(f"no sample at step {step}: {error}")
         return []
 
@@ -282,9 +281,7 @@ def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
     training, context = config.training, config.model.max_seq_len
     seen = training.steps * training.batch_size * context
     share = validation_share(seen, store.num_tokens, training.evaluations)
-    batches = list(windows(store, context, training.batch_size))
-    keep = max(1, round(share * len(batches)))
-    return [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, keep).round().astype(int))]
+    return list(windows(store, context, training.batch_size, share))
 
 
 def _stored(folder: Path, module: ModuleType) -> Prepared:
@@ -294,6 +291,14 @@ def _stored(folder: Path, module: ModuleType) -> Prepared:
 
 def _use_threads(config: RecipeConfig) -> None:
     torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+
+
+def _must_be_free(folder: Path) -> None:
+    """Raises RunExists for a folder that holds anything but a lock."""
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK}):
+        raise RunExists(
+            f"{folder} exists already; give another --out, or go on with it by: seqmodal train {folder} --resume"
+        )
 
 
 def _link(source: Path, target: Path) -> None:
@@ -316,7 +321,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """
     if not folder.is_dir():
         raise BadInput(folder, "there is no such run")
-    with open(folder / ".lock", "w") as file:
+    with open(folder / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
