@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -147,8 +148,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "minutes", "batch_size", "weight_decay", "evaluations", "samples", "threads"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be a number, and not negative")
         if self.matrix_lr <= 0 or self.embedding_lr <= 0:
             raise ConfigError(f"learning rates must be positive, not {self.matrix_lr} and {self.embedding_lr}")
         if self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > 1:
@@ -171,6 +172,16 @@ class SamplingConfig:
     """Length of a sample, where the tokenizer counts seconds."""
     count: int = 8
     """How many samples `judge` compares with the data."""
+
+    def __post_init__(self) -> None:  # now, and not after hours of training
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature is {self.temperature}; it must be 0 (the likeliest) or a positive number")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; it is a share of the probability, above 0 and at most 1")
+        if not 0 < self.seconds < float("inf"):
+            raise ConfigError(f"sampling.seconds is {self.seconds}; it must be a positive number")
+        if self.count < 1:
+            raise ConfigError(f"sampling.count is {self.count}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -245,6 +256,8 @@ def _fit(current: Any, value: Any, where: str) -> Any:
         return from_dict(type(current), value, base=current, where=f"{where}.")
     if isinstance(current, tuple) and isinstance(value, list | tuple):
         return tuple(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if current is not None and value is not None and type(value) is not type(current):

@@ -19,7 +19,7 @@ from seqmodal.nn.mask import Mask
 from seqmodal.training.optimizer import MuonAdamW, parameter_groups, warmup_stable_decay
 
 BAD_STEPS = 3
-"""So many steps in a row without a finite loss end the training."""
+"""So many steps in a row without a finite loss or gradient end the training."""
 
 
 def as_tensors(batch: Batch) -> dict[str, Tensor]:
@@ -71,22 +71,29 @@ class LitDecoder(pl.LightningModule):
         total, weight = next_token_loss(self.decoder, batch)
         loss = total / weight
         if torch.isfinite(loss):
-            self.bad_steps = 0
             return loss
-        self.bad_steps += 1
-        if self.bad_steps >= BAD_STEPS:
-            raise SeqmodalError(
-                f"the loss was not finite {BAD_STEPS} steps in a row, up to step {self.global_step}; the last good "
-                "checkpoint is kept. Lower the learning rate, e.g. --training.matrix-lr 0.01"
-            )
+        self._count_bad_step()
         return None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite never reaches the weights."""
         grads = [p.grad for p in self.decoder.parameters() if p.grad is not None]
-        if grads and not bool(torch.isfinite(torch.stack(torch._foreach_norm(grads)).sum())):
-            for grad in grads:
-                grad.zero_()
+        if not grads:
+            return  # the step was skipped
+        if bool(torch.isfinite(torch.stack(torch._foreach_norm(grads)).sum())):
+            self.bad_steps = 0
+            return
+        for grad in grads:
+            grad.zero_()
+        self._count_bad_step()
+
+    def _count_bad_step(self) -> None:
+        self.bad_steps += 1
+        if self.bad_steps >= BAD_STEPS:
+            raise SeqmodalError(
+                f"the loss or its gradient was not finite {BAD_STEPS} steps in a row, up to step {self.global_step}; "
+                "the last good checkpoint is kept. Lower the learning rate, e.g. --training.matrix-lr 0.01"
+            )
 
     def on_validation_epoch_start(self) -> None:
         self._validation.clear()
