@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,8 @@ from tokenizers_ext.midi import MidiTokenizer, Notes, Summary, choose, read, sum
 
 QUARTER = 0.72
 """Seconds of a quarter note of the built-in chorales."""
-COMPARED = 4000
-"""Training pieces that samples are compared with, at most: their notes are held in memory."""
+COMPARED = 1000
+"""Pieces of a store whose statistics are taken, at most: these are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     if not files:
         suffixes = " ".join(MidiTokenizer.suffixes)
         raise BadInput(root, f"there is no MIDI file here ({suffixes})", "give --data a folder that has some")
-    described, repaired, skipped = _describe(files, config)
+    described, skipped = _describe(files, config)
     if not described:
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
         raise BadInput(root, f"none of {len(files)} MIDI files can be used{shown}", "see the reasons above")
@@ -57,16 +57,17 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         described, copies = _without_copies(described)
         skipped += copies
         splits = _split(root, described, config)
-        chosen = choose(list(described.values())) if config.tokenizer == "auto" else tokenizer(config.tokenizer)
+        summaries = [piece.summary for piece in described.values()]
+        chosen = choose(summaries) if config.tokenizer == "auto" else tokenizer(config.tokenizer)
     else:
         splits = dict.fromkeys(described, "valid")
         chosen = tokenizers[0]
     facts: dict[str, Any] = {
         "files": len(described),
-        "repaired": repaired,
-        "notes": sum(s.notes for s in described.values()),
+        "repaired": sum(piece.repaired for piece in described.values()),
+        "notes": sum(piece.summary.notes for piece in described.values()),
         "notes_struck_twice": 0,  # at one step; they become one, and are counted as they are met
-        "hours": round(sum(s.seconds for s in described.values()) / 3600, 2),
+        "hours": round(sum(piece.summary.seconds for piece in described.values()) / 3600, 2),
         "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
     }
 
@@ -95,9 +96,8 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     midi: MidiTokenizer = model.tokenizers[0]
-    pieces, learned = _pieces(held, midi), _pieces(stores["train"], midi, most=COMPARED)
     found = likelihood(model.decoder, held, config.model.max_seq_len)
-    notes, seconds = sum(len(p) for p in pieces), sum(p.duration for p in pieces)
+    notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
     metrics = {
         "nats_per_event": found.nats / found.count,
         "nats_per_note": found.nats / max(1, notes),
@@ -105,7 +105,8 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
         "next_event_accuracy": found.correct / found.count,
     }
     sampled = [midi.decode_notes(one.ids) for one in _sample(model, config, config.sampling.count)]
-    ours, theirs, known = (statistics_of(some) for some in (sampled, pieces, learned))
+    pieces = list(_pieces(held, midi, COMPARED))
+    ours, theirs, known = (statistics_of(some) for some in (sampled, pieces, _pieces(stores["train"], midi, COMPARED)))
     for name in STATISTICS:
         metrics[f"overlap_{name}"] = overlap(ours[name], theirs[name])
         metrics[f"overlap_{name}_of_training_data"] = overlap(known[name], theirs[name])
@@ -113,7 +114,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
         {name.replace("_", " "): (ours[name], theirs[name]) for name in STATISTICS}, folder / "statistics.png",
         title="samples and held-out pieces",
     )  # fmt: skip
-    return metrics | copying(sampled, pieces, learned)
+    return metrics | copying(sampled, pieces, _pieces(stores["train"], midi))
 
 
 def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
@@ -132,18 +133,26 @@ def _sample(model: Any, config: Config, count: int) -> list[Any]:
     )
 
 
-def _pieces(store: Store, midi: MidiTokenizer, most: int | None = None) -> list[Notes]:
-    """The notes of a store's pieces, or of `most` of them, evenly taken."""
-    numbers = range(len(store))
-    if most is not None and len(store) > most:
-        numbers = range(0, len(store), -(-len(store) // most))
-    return [midi.decode_notes(store[number].segments[0].ids) for number in numbers]
+def _pieces(store: Store, midi: MidiTokenizer, most: int | None = None) -> Iterator[Notes]:
+    """The notes of a store's pieces, one after the other; with `most`, of so many at most, evenly taken."""
+    for number in np.linspace(0, len(store) - 1, min(len(store), most or len(store))).astype(int).tolist():
+        yield midi.decode_notes(store[number].segments[0].ids)
 
 
-def _summarize(path: Path) -> tuple[Summary, bool]:
-    """What a file holds, and whether it had to be mended. Runs in a worker process, as `_encode` does."""
+@dataclass(frozen=True)
+class _Piece:
+    """What is kept of a file after the first reading."""
+
+    summary: Summary  # without its pitches, which would take most of the memory
+    signature: np.ndarray  # by which near-duplicates are found
+    repaired: bool
+
+
+def _describe_one(path: Path) -> _Piece:
+    """Runs in a worker process, as `_encode` does."""
     notes = read(path)
-    return summary(notes), bool(notes.repairs)
+    found = summary(notes)
+    return _Piece(replace(found, pitches=found.pitches[:0]), minhash(found.pitches), bool(notes.repairs))
 
 
 def _encode(midi: MidiTokenizer, path: Path) -> tuple[np.ndarray, int]:
@@ -153,17 +162,16 @@ def _encode(midi: MidiTokenizer, path: Path) -> tuple[np.ndarray, int]:
     return ids, doubled
 
 
-def _describe(files: list[Path], config: Config) -> tuple[dict[Path, Summary], int, list[Skipped]]:
-    """Summaries of the files that can be used, how many of them had to be mended, and the others with their reasons."""
-    described: dict[Path, Summary] = {}
-    repaired, skipped = 0, []
-    for path, result in watch(process_files(files, _summarize), len(files), "reading"):
-        if not isinstance(result, Failure):
-            described[path] = result[0]
-            repaired += result[1]
-        else:
+def _describe(files: list[Path], config: Config) -> tuple[dict[Path, _Piece], list[Skipped]]:
+    """The files that can be used, and the others with their reasons."""
+    described: dict[Path, _Piece] = {}
+    skipped = []
+    for path, result in watch(process_files(files, _describe_one), len(files), "reading"):
+        if isinstance(result, Failure):
             skipped.append(_left_out(path, result, config))
-    return described, repaired, skipped
+        else:
+            described[path] = result
+    return described, skipped
 
 
 def _left_out(path: Path, failure: Failure, config: Config) -> Skipped:
@@ -172,28 +180,28 @@ def _left_out(path: Path, failure: Failure, config: Config) -> Skipped:
     return Skipped(path, failure.reason)
 
 
-def _without_copies(described: dict[Path, Summary]) -> tuple[dict[Path, Summary], list[Skipped]]:
+def _without_copies(described: dict[Path, _Piece]) -> tuple[dict[Path, _Piece], list[Skipped]]:
     """The first of each set of files with the same music."""
     first: dict[str, Path] = {}
     copies = [
-        Skipped(path, f"the same music as {first[s.content_hash]}")
-        for path, s in described.items()
-        if first.setdefault(s.content_hash, path) != path
+        Skipped(path, f"the same music as {first[piece.summary.content_hash]}")
+        for path, piece in described.items()
+        if first.setdefault(piece.summary.content_hash, path) != path
     ]
     gone = {copy.path for copy in copies}
-    return {path: s for path, s in described.items() if path not in gone}, copies
+    return {path: piece for path, piece in described.items() if path not in gone}, copies
 
 
-def _split(root: Path, described: dict[Path, Summary], config: Config) -> dict[Path, str]:
+def _split(root: Path, described: dict[Path, _Piece], config: Config) -> dict[Path, str]:
     """Which split a file belongs to: the folder's own, or by piece with near-duplicates on one side."""
     own = split_folders(root) or {}
     splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in described}
     if "valid" in own:
         return splits
     pieces = [path for path, split in splits.items() if split == "train"]
-    groups = group_near([minhash(described[path].pitches) for path in pieces])
+    groups = group_near([described[path].signature for path in pieces])
     share = config.valid_share or (0.1 if len(pieces) < 2000 else 200 / len(pieces))
-    held = split_groups(groups, share, seed=0, weights=[described[path].notes for path in pieces])
+    held = split_groups(groups, share, seed=0, weights=[described[path].summary.notes for path in pieces])
     return splits | {path: "valid" for path, out in zip(pieces, held, strict=True) if out}
 
 

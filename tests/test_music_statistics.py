@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from seqmodal.evaluation import copying as copying_module
 from seqmodal.evaluation.copying import NoteRuns, copied, copy_rate, copying, longest_copy
 from seqmodal.evaluation.music import compare, overlap, statistics
 
@@ -140,3 +141,13 @@ def test_the_report():
     assert report["longest_copy"] == 20
     empty = copying([piece([], [])], held, known)
     assert empty["copy_rate_8"] == empty["longest_copy"] == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 450])
+def test_the_report_reads_the_training_data_once_in_parts(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, held = [random_piece(s) for s in range(7)], [random_piece(50)]
+    samples = [slices(known[1], 5, 12), slices(known[4], 30, 60), slices(known[6], 0, 18), random_piece(51)]
+    whole = copying(samples, held, known)
+    monkeypatch.setattr(copying_module, "AT_ONCE", at_once)
+    assert copying(iter(samples), iter(held), iter(known)) == whole
+    assert whole["longest_copy"] == 30 and 0 < whole["copy_rate_16"] < whole["copy_rate_8"] < 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 GAPS = (0.04, 0.12, 0.25, 0.5, 1.0, 2.0)
 """Borders in seconds between the classes of the time from one onset to the next, coarse enough for a copy that is
 played a little faster or slower."""
+AT_ONCE = 1 << 20
+"""Notes of the training data that are looked through at a time."""
 _PRIME = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2^64
 _INVERSE = np.uint64(pow(int(_PRIME), -1, 1 << 64))
 
@@ -70,33 +72,56 @@ def copy_rate(sample: NoteRuns, training: NoteRuns, n: int) -> float:
     return float(found.mean()) if len(found) else 0.0
 
 
-def longest_copy(sample: NoteRuns, training: NoteRuns) -> int:
-    """Notes in the longest run of the sample that stands in the training data; 0 for less than two."""
-    return _largest(lambda n: bool(copied(sample, training, n)[0].any()), sample.size)
+def longest_copy(sample: NoteRuns, training: NoteRuns, known: int = 0) -> int:
+    """Notes in the longest run of the sample that stands in the training data; 0 for less than two.
+
+    `known` is a length that is found already, in other training data; a longer one is looked for.
+    """
+    return _largest(lambda n: bool(copied(sample, training, n)[0].any()), sample.size, known)
 
 
 def copying(
-    samples: Sequence[Any], held_out: Sequence[Any], training: Sequence[Any], *, lengths: Sequence[int] = (8, 16),
+    samples: Iterable[Any], held_out: Iterable[Any], training: Iterable[Any], *, lengths: Sequence[int] = (8, 16),
     any_key: bool = True,
 ) -> dict[str, float]:
     """The memorisation report: what is copied by samples, and by held-out pieces, which nobody copied.
 
+    The training data is read once and never held whole, so that it may be larger than the memory.
+
     Returns:
         copy_rate_N and copy_rate_N_of_held_out for each length N; longest_copy and longest_copy_of_held_out, in notes.
     """
-    ours, theirs, known = (NoteRuns(pieces, any_key) for pieces in (samples, held_out, training))
-    report: dict[str, float] = {}
-    for n in lengths:
-        report[f"copy_rate_{n}"] = copy_rate(ours, known, n)
-        report[f"copy_rate_{n}_of_held_out"] = copy_rate(theirs, known, n)
-    report["longest_copy"] = float(longest_copy(ours, known))
-    report["longest_copy_of_held_out"] = float(longest_copy(theirs, known))
-    return report
+    rows = {"": NoteRuns(samples, any_key), "_of_held_out": NoteRuns(held_out, any_key)}
+    found = {(n, whose): np.zeros(len(runs.hashes(n)[0]), bool) for n in lengths for whose, runs in rows.items()}
+    longest = dict.fromkeys(rows, 0)
+    for part in _parts(training):
+        known = NoteRuns(part, any_key)
+        for whose, runs in rows.items():
+            for n in lengths:
+                found[n, whose] |= copied(runs, known, n)[0]
+            longest[whose] = longest_copy(runs, known, longest[whose])
+    report = {f"copy_rate_{n}{whose}": float(here.mean()) if len(here) else 0.0 for (n, whose), here in found.items()}
+    return report | {f"longest_copy{whose}": float(length) for whose, length in longest.items()}
 
 
-def _largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest n from 2 to `most` for which `holds`, which fails from some n on; 0 for none."""
-    low, high = 1, 2
+def _parts(pieces: Iterable[Any]) -> Iterator[list[Any]]:
+    """The pieces in lists of about `AT_ONCE` notes."""
+    part: list[Any] = []
+    notes = 0
+    for piece in pieces:
+        part.append(piece)
+        notes += len(piece.pitch)
+        if notes >= AT_ONCE:
+            yield part
+            part, notes = [], 0
+    if part:
+        yield part
+
+
+def _largest(holds: Callable[[int], bool], most: int, known: int = 0) -> int:
+    """The largest n from 2 to `most` for which `holds`, which fails from some n on, not at `known`; 0 for none."""
+    low = max(1, known)
+    high = low + 1
     while high <= most and holds(high):
         low, high = high, high * 2
     high = min(high, most + 1)
