@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,15 +31,16 @@ examples
 
 exit codes: 0 done, 1 it could not be done (the message says why), 2 a wrong word, flag or setting, 130/143 stopped
 """
-SHORT = {"--minutes": "--training.minutes", "--steps": "--training.steps", "--seed": "--training.seed"}
-"""Flags of `train` that are written often."""
+SHORT = ("minutes", "steps", "seed")
+"""Settings of `training` that are written often, and so without its name."""
+RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True)
 class Generate:
     """Make something new with a run, or go on from a prompt."""
 
-    run: tyro.conf.Positional[str]
+    run: RunFolder
     """A run folder or a model folder."""
     out: str | None = None
     """File to write; by default in the run's samples folder."""
@@ -67,7 +68,7 @@ class Generate:
 class Evaluate:
     """How well a run predicts files, and how its samples compare with them."""
 
-    run: tyro.conf.Positional[str]
+    run: RunFolder
     """A run folder."""
     data: str | None = None
     """File or folder to evaluate on; by default the run's own validation part."""
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in verbs:
             raise ConfigError(f"no verb is called {given[0]!r}; there are: {', '.join(verbs)}. See seqmodal --help")
         verbs[given[0]](given[1:])
+        sys.stdout.flush()
         return 0
     except SeqmodalError as error:
         if os.environ.get("SEQMODAL_DEBUG"):
@@ -109,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads the output has had enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def train(given: list[str]) -> None:
@@ -292,7 +297,6 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
     from seqmodal.training.recipe import configure, find_recipe
 
     module = find_recipe(recipe)
-    given = [SHORT.get(word.split("=")[0], word.split("=")[0]) + word[len(word.split("=")[0]) :] for word in given]
     preset, file = (_value(given, flag) for flag in ("--preset", "--config"))
     start = configure(module, preset_name=preset, file=file, settings={})
     out = Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")]
@@ -305,17 +309,21 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
         ),
         ("config", Annotated[str | None, tyro.conf.arg(help="YAML file of settings.")], field(default=None)),
     ]
+    for name in SHORT:
+        kind, help = type(getattr(start.training, name)), f"Short for --training.{name}."
+        extra.append((name, Annotated[kind | None, tyro.conf.arg(help=help)], field(default=None)))
     flags = make_dataclass("Flags", extra, bases=(module.Config,), frozen=True)
     known = {f.name: getattr(start, f.name) for f in fields(module.Config)}
-    short = ", ".join(f"{short} for {long}" for short, long in SHORT.items())
     parsed = tyro.cli(
         flags,
         args=given,
         default=flags(**known),
         prog=f"seqmodal {verb} {recipe}",
-        description=f"{module.__doc__}\n\nIn short: {short}. Flags win over --config, which wins over --preset.",
+        description=f"{module.__doc__}\n\nFlags win over --config, which wins over --preset.",
     )
-    return module, module.Config(**{name: getattr(parsed, name) for name in known}), getattr(parsed, "out", None)
+    config = module.Config(**{name: getattr(parsed, name) for name in known})
+    short = {name: value for name in SHORT if (value := getattr(parsed, name)) is not None}
+    return module, replace(config, training=replace(config.training, **short)), getattr(parsed, "out", None)
 
 
 def _value(given: list[str], flag: str) -> str | None:
