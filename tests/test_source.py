@@ -177,3 +177,10 @@ def test_functions_that_no_worker_can_find(tmp_path: Path) -> None:
             list(process_files([tmp_path / "x"], hidden.size))
     finally:
         del sys.modules[hidden.__name__]
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "Val", "validation"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(BadInput, match="Val and validation are both the valid part"):
+        split_folders(tmp_path)

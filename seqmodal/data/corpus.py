@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 from seqmodal import __version__
 from seqmodal.config import RecipeConfig
 from seqmodal.data.cache import cache_folder
-from seqmodal.data.source import Skipped, write_skipped
+from seqmodal.data.source import Skipped, all_files, write_skipped
 from seqmodal.data.store import Store, StoreWriter
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, Mismatch
 from seqmodal.sequence import Document
 from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
 
@@ -62,7 +61,7 @@ class Prepared:
 
 
 def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None = None) -> Prepared:
-    """The stores of a recipe's corpus, made once and kept in the cache.
+    """The stores of a recipe's corpus, made once and kept in the cache; made again where they are damaged there.
 
     Args:
         recipe: a module with `corpus(config)`.
@@ -73,17 +72,25 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
         BadInput: where nothing usable was found.
     """
     folder = cache_folder() / "corpora" / _key(recipe, config, tokenizers)
-    if not (folder / "corpus.json").is_file():
-        making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(making, ignore_errors=True)
+    own = getattr(recipe, "TOKENIZERS", None)
+    if folder.is_dir():
         try:
-            needed = "train" if tokenizers is None else "valid"
-            _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__), needed)
-            with suppress(OSError):  # another process was quicker
-                making.replace(folder)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return Prepared.open(folder, tokenizers=getattr(recipe, "TOKENIZERS", None))
+            return Prepared.open(folder, tokenizers=own)
+        except (BadInput, Mismatch, OSError, ValueError):  # damaged since
+            shutil.rmtree(folder)
+    making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        needed = "train" if tokenizers is None else "valid"
+        _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__), needed)
+        try:
+            making.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return Prepared.open(folder, tokenizers=own)
 
 
 def _make(corpus: Corpus, folder: Path, where: str, needed: str) -> None:
@@ -121,9 +128,10 @@ def _key(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]]
     for path in _sources(recipe):
         digest.update(path.read_bytes())
     if config.data is not None:
-        for path in sorted(_files(Path(config.data).expanduser())):
-            stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        for path in sorted(all_files(Path(config.data).expanduser())):
+            if path.is_file():  # and no link to nowhere
+                stat = path.stat()
+                digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:20]
 
 
@@ -135,12 +143,3 @@ def _sources(recipe: Any) -> Iterator[Path]:
         spec = importlib.util.find_spec(name)
         for place in spec.submodule_search_locations or () if spec else ():
             yield from sorted(Path(place).glob("*.py"))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (p for p in path.rglob("*") if p.is_file())
-    elif path.exists():
-        yield path
-    else:
-        raise BadInput(path, "there is no such file or folder", "give --data an existing one")

@@ -69,29 +69,49 @@ def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = ())
     """
     if root.is_file():
         return [root]
+
+    def wanted(path: Path) -> bool:
+        below = str(path.relative_to(root))
+        left_out = any(fnmatch.fnmatch(path.name, p) or fnmatch.fnmatch(below, p) for p in exclude)
+        return path.suffix.lower() in suffixes and not left_out
+
+    return sorted(path for path in all_files(root) if wanted(path))
+
+
+def all_files(root: Path) -> Iterator[Path]:
+    """Everything below `root` that is no folder, links followed; or `root` itself when it is a file.
+
+    Raises:
+        BadInput: when there is no such folder or file.
+    """
+    if root.is_file():
+        yield root
+        return
     if not root.is_dir():
         raise BadInput(root, "there is no such file or folder", "give an existing one")
-    found, seen = [], {os.path.realpath(root)}
+    seen = {os.path.realpath(root)}
     for folder, folders, names in os.walk(root, followlinks=True):
         real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
         folders[:] = [name for name, place in real.items() if place not in seen]  # links may lead round in a circle
         seen.update(real.values())
-        for name in names:
-            path = Path(folder) / name
-            below = str(path.relative_to(root))
-            if path.suffix.lower() in suffixes and not any(
-                fnmatch.fnmatch(name, p) or fnmatch.fnmatch(below, p) for p in exclude
-            ):
-                found.append(path)
-    return sorted(found)
+        yield from (Path(folder) / name for name in names)
 
 
 def split_folders(root: Path) -> dict[str, Path] | None:
-    """The folder's own split: "train", "valid" and "test" to sub-folders; None unless it has train and another."""
+    """The folder's own split: "train", "valid" and "test" to sub-folders; None unless it has train and another.
+
+    Raises:
+        BadInput: when two sub-folders are named after one split.
+    """
     if not root.is_dir():
         return None
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in SPLIT_NAMES]
-    found = {SPLIT_NAMES[path.name.lower()]: path for path in folders}
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        split = SPLIT_NAMES.get(path.name.lower())
+        if split is not None and path.is_dir() and found.setdefault(split, path) != path:
+            raise BadInput(
+                root, f"{found[split].name} and {path.name} are both the {split} part", "move their files into one"
+            )
     return found if "train" in found and len(found) > 1 else None
 
 
