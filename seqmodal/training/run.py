@@ -35,7 +35,7 @@ from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSigna
 from seqmodal.training.lit import LitDecoder, SequenceDataModule
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
 from seqmodal.training.record import Record, Samples, read_metrics
-from seqmodal.training.scale import adapt, fix_steps, validation_share
+from seqmodal.training.scale import OVERHEAD, adapt, fix_steps, validation_share
 
 CHECKPOINTS = 20
 """Times that training is saved for resuming, or more: every 500 steps at least."""
@@ -135,7 +135,7 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
     table.add_row(
         "machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}"
     )
-    minutes = training.steps * seconds_a_step * 1.05 / 60
+    minutes = training.steps * seconds_a_step * OVERHEAD / 60
     table.add_row("time", f"about {minutes:.0f} minutes" if minutes >= 1 else "less than a minute")
     return table
 

@@ -26,6 +26,8 @@ SHAPES = (
     (768, 12, 6), (1024, 24, 8),
 )  # fmt: skip
 """Width, layers, heads of the decoders to choose from, smallest first."""
+OVERHEAD = 1.08
+"""What validation, samples and checkpoints add to the time of the steps."""
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most targets of a step; a short run takes fewer, to have some `STEPS`."""
 STEPS = 1500
@@ -68,7 +70,7 @@ def fix_steps(
     steps = training.steps
     if not steps:
         minutes = training.minutes or DEFAULT_MINUTES
-        steps = max(1, int(minutes * 60 / seconds))
+        steps = max(1, int(minutes * 60 / (seconds * OVERHEAD)))
         if not training.minutes:
             epoch = train.num_tokens / (training.batch_size * config.model.max_seq_len)
             steps = min(steps, max(300, round(EPOCHS * epoch)))
