@@ -251,7 +251,7 @@ def demo(given: list[str]) -> None:
     out = Path(args.out)
     if (out / "model").is_dir():
         print(f"{out} is there already; listen to it, or remove it to train again:")
-        for path in (out / "loss.png", *sorted((out / "samples").iterdir())):
+        for path in (out / "loss.png", *sorted((out / "samples").glob("*"))):
             print(path)
         print(f"next: seqmodal generate {out}")
         return

@@ -120,7 +120,7 @@ class TrainingConfig:
     steps: int = 0
     """Optimizer steps."""
     minutes: float = 0.0
-    """Train for about this long instead: the first steps are measured, then `steps` is fixed."""
+    """Train for about this long, whatever `steps` says: a few are measured, then their number is fixed."""
     batch_size: int = 0
     """Windows in a step."""
     matrix_lr: float = 0.025

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -34,10 +35,7 @@ def find_recipe(name: str | Path) -> ModuleType:
     if path.suffix == ".py":
         if not path.is_file():
             raise BadInput(path, "there is no such recipe file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = _load(path)
     elif str(name) in recipes():
         module = importlib.import_module(f"seqmodal.recipes.{name}")
     else:
@@ -47,6 +45,20 @@ def find_recipe(name: str | Path) -> ModuleType:
     missing = [part for part in PARTS if not hasattr(module, part)]
     if missing:
         raise ConfigError(f"the recipe {name} has no {', '.join(missing)}; a recipe has {', '.join(PARTS)}")
+    return module
+
+
+def _load(path: Path) -> ModuleType:
+    """The module in a file. It is registered, since dataclasses and worker processes look their module up by name."""
+    spec = importlib.util.spec_from_file_location(f"seqmodal_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 
@@ -64,13 +76,17 @@ def configure(
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, without the name of the recipe that config.yaml also holds."""
+    return {key: value for key, value in _read(path).items() if key != "recipe"}
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(path, f"not a readable YAML file: {error}") from error
     if not isinstance(values, dict):
         raise BadInput(path, "a configuration is a mapping of settings", "see config.yaml of any run")
-    return {key: value for key, value in values.items() if key != "recipe"}
+    return values
 
 
 def save_yaml(path: Path, name: str, config: RecipeConfig) -> None:
@@ -79,11 +95,19 @@ def save_yaml(path: Path, name: str, config: RecipeConfig) -> None:
 
 
 def recipe_of_run(folder: Path) -> tuple[ModuleType, RecipeConfig]:
-    """The recipe that made a run, from the copy the run keeps, and its resolved configuration."""
+    """The recipe that made a run, and its resolved configuration. A recipe that came from a file is the copy the run keeps.
+
+    Raises:
+        BadInput: when the folder holds no run.
+    """
     file = folder / "config.yaml"
     if not file.is_file():
         raise BadInput(folder, "this is no run: it has no config.yaml", "give the folder that `seqmodal train` printed")
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    name = str(values.get("recipe", ""))
-    module = find_recipe(name) if name in recipes() else find_recipe(folder / "recipe.py")
+    module = find_recipe(recipe_in(file))
     return module, configure(module, preset_name=None, file=file, settings={})
+
+
+def recipe_in(config: Path) -> str:
+    """The recipe that a run's config.yaml names: one that comes with seqmodal, or the copy of a file beside it."""
+    name = str(_read(config).get("recipe", ""))
+    return name if name in recipes() else str(config.with_name("recipe.py"))

@@ -60,21 +60,21 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
 def fix_steps(
     config: RecipeConfig, batches: Batches, train: Store, product_dtype: torch.dtype
 ) -> tuple[RecipeConfig, float]:
-    """Measure a few steps and fix their number, unless it is given.
+    """Measure a few steps, and turn the minutes into their number; without minutes, a given number stays.
 
     Returns:
-        the configuration with `steps`, and the seconds that a step takes.
+        the configuration with `steps` and no minutes, and the seconds that a step takes.
     """
     training = config.training
     seconds = _seconds_of_a_step(config.model, config, batches, product_dtype)
     steps = training.steps
-    if not steps:
+    if training.minutes or not steps:
         minutes = training.minutes or DEFAULT_MINUTES
         steps = max(1, int(minutes * 60 / (seconds * OVERHEAD)))
         if not training.minutes:
             epoch = train.num_tokens / (training.batch_size * config.model.max_seq_len)
             steps = min(steps, max(300, round(EPOCHS * epoch)))
-    return replace(config, training=replace(training, steps=steps)), seconds
+    return replace(config, training=replace(training, steps=steps, minutes=0.0)), seconds
 
 
 def validation_share(train_tokens: int, valid_tokens: int, evaluations: int) -> float:
