@@ -103,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verbs[given[0]](given[1:])
         sys.stdout.flush()
         return 0
-    except SeqmodalError as error:
+    except BrokenPipeError:  # whoever reads the output has had enough, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (SeqmodalError, OSError) as error:  # such as a full disk, or a folder that may not be written
         if os.environ.get("SEQMODAL_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -111,13 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever reads the output has had enough, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def train(given: list[str]) -> None:
-    """`seqmodal train RECIPE`."""
+    """`seqmodal train RECIPE`; `seqmodal train --config config.yaml` takes the recipe that made the run it is of."""
+    file = _value(given, "--config")
+    if file is not None and given[0].startswith("-"):
+        from seqmodal.training.recipe import recipe_in
+
+        given = [recipe_in(Path(file)), *given]
     recipe, rest = _object(
         given, "train", "a recipe (music) or a recipe file; to resume, the recipe's name or a run folder"
     )

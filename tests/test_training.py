@@ -22,6 +22,7 @@ from seqmodal.training.record import read_metrics
 
 RECIPE = '''
 """A toy: digits that count up."""
+from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np

@@ -95,7 +95,7 @@ def save_yaml(path: Path, name: str, config: RecipeConfig) -> None:
 
 
 def recipe_of_run(folder: Path) -> tuple[ModuleType, RecipeConfig]:
-    """The recipe that made a run, and its resolved configuration. A recipe that came from a file is the copy the run keeps.
+    """The recipe that made a run, from the copy the run keeps where it came from a file, and its configuration.
 
     Raises:
         BadInput: when the folder holds no run.
