@@ -17,7 +17,7 @@ from seqmodal.data.corpus import Corpus
 from seqmodal.data.duplicates import group_near, minhash, split_groups
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, watch
 from seqmodal.data.store import Store
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers import tokenizer
@@ -207,6 +207,11 @@ def _split(root: Path, described: dict[Path, _Piece], config: Config) -> dict[Pa
 
 def _built_in(config: Config) -> Corpus:
     """Bach's chorales, four voices on an organ at one tempo."""
+    for name in ("exclude", "strict", "valid_share"):
+        if getattr(config, name):
+            raise ConfigError(f"{name} means nothing to the built-in chorales; give --data, or leave it out")
+    if config.tokenizer == "band":
+        raise ConfigError("tokenizer is 'band'; the chorales are for one instrument: give --data, or leave it out")
     pieces = chorales()
     chosen = tokenizer("midi", program=19, stretch=0.0)  # they all have the same tempo
     notes = [

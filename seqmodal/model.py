@@ -38,7 +38,8 @@ class Generated:
         ids: int32, the tokenizer's, of the whole item: first the prompt's, then the new ones; no marks.
         prompt_ids: int32, those of the prompt.
         item: what the tokenizer decodes `ids` to.
-        logprobs: float32, of the new ids and of the end: the model's own, before temperature and the like.
+        logprobs: float32, of the new ids and of the end: the model's own over what was allowed, before temperature and
+            the like.
         finished: whether the item came to its end; False where the number of ids ran out.
         seed: what makes it again, with the same arguments.
         seconds_taken: of the clock, for it and the others that were made with it.

@@ -16,7 +16,7 @@ from midi_pieces import files_below, melody, write_midi
 
 import seqmodal
 from seqmodal.data.corpus import Prepared, prepare
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.recipes import music
 from seqmodal.recipes.music import Config, corpus
 from tokenizers_ext.midi import MidiTokenizer, Notes, read
@@ -346,3 +346,12 @@ def test_only_the_first_seconds_of_a_prompt(run: seqmodal.Run) -> None:
     kept = int((prompt.onset < 0.95).sum())
     assert np.array_equal(given.pitch[:kept], prompt.pitch[:kept])
     assert given.duration <= 3.02
+
+
+@pytest.mark.parametrize("settings", [{"exclude": ("*x*",)}, {"valid_share": 0.2}, {"tokenizer": "band"}])
+def test_settings_without_meaning_for_the_chorales_are_refused(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(music, "chorales", lambda: [])
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))}.*give --data"):
+        corpus(Config(**settings))  # type: ignore[arg-type]

@@ -247,3 +247,11 @@ def test_the_loss_of_a_batch_is_the_mean_over_weighted_targets() -> None:
     nats = -np.log(np.take_along_axis(p, targets.numpy()[..., None], -1)[..., 0])
     assert float(total) == pytest.approx(float((nats * weight.numpy()).sum()), rel=1e-5)
     assert float(count) == pytest.approx(5.5)
+
+
+def test_a_sample_that_fails_costs_no_training_and_a_judge_that_fails_no_model(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace("    path = ", "    raise ValueError('no show')\n    path = ")
+    recipe.write_text(text.replace('    return {"doc', "    raise RuntimeError('no judge')\n" + '    return {"doc'))
+    with pytest.raises(RuntimeError, match="no judge"):
+        seqmodal.train(recipe, out=tmp_path / "run", training=training(steps=4, samples=2), **SMALL)
+    assert weights(tmp_path / "run").keys() and (tmp_path / "run" / "model" / "model.safetensors").is_file()

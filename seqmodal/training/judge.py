@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
     model = load(folder, tokenizers=own)
     stores = Prepared.open(folder / "data", tokenizers=own).stores
     if data is not None:
-        other = prepare(module, replace(config, data=data, exclude=exclude), model.tokenizers)
+        other = prepare(module, replace(config, data=data, exclude=exclude, strict=False), model.tokenizers)
+        if other.facts["skipped"]:
+            listed = other.folder / "skipped.csv"
+            print(f"{other.facts['skipped']} files were not used; {listed} says why", file=sys.stderr)
         stores = {"train": stores["train"], "valid": other.stores["valid"]}
     return dict(module.judge(model, config, stores, folder))
