@@ -245,8 +245,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_weighted_targets() -> None:
     total, count = next_token_loss(decoder, batch)
     p = torch.softmax(decoder.logits(decoder(ids).hidden), -1).detach().numpy()
     nats = -np.log(np.take_along_axis(p, targets.numpy()[..., None], -1)[..., 0])
-    assert float(total) == pytest.approx(float((nats * weight.numpy()).sum()), rel=1e-5)
-    assert float(count) == pytest.approx(5.5)
+    assert total.item() == pytest.approx(float((nats * weight.numpy()).sum()), rel=1e-5)
+    assert count.item() == pytest.approx(5.5)
 
 
 def test_a_sample_that_fails_costs_no_training_and_a_judge_that_fails_no_model(recipe: Path, tmp_path: Path) -> None:
