@@ -14,7 +14,7 @@ from toy import Digits
 
 from seqmodal.data.loader import Batch, Batches, windows
 from seqmodal.data.store import Store, write_store
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment, compose
 from seqmodal.tokenizers import Vocabulary
 
@@ -182,3 +182,21 @@ def test_the_walk_starts_each_document_at_its_start_and_cuts_every_context(tmp_p
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="nothing to learn from"):
         Batches(write_store(tmp_path, [], VOCABULARY), context=8, batch_size=1, seed=0)
+
+
+def test_segments_seen_both_ways_are_refused_and_not_read_as_causal(tmp_path: Path) -> None:
+    read = Segment("a", np.arange(3), loss=0, both_ways=True)
+    store = write_store(tmp_path, [Document((read, Segment("a", np.arange(4))))], VOCABULARY)
+    with pytest.raises(ConfigError, match="both_ways"):
+        Batches(store, context=8, batch_size=1, seed=0)
+    with pytest.raises(ConfigError, match="both_ways"):
+        next(windows(store, 8))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_a_share_of_the_windows_is_evenly_taken(tmp_path: Path, share: float) -> None:
+    store = a_store(tmp_path, [60] * 9)
+    whole, part = list(windows(store, 8, 4)), list(windows(store, 8, 4, share))
+    assert len(part) == max(1, round(share * len(whole)))
+    kept = [next(i for i, b in enumerate(whole) if b.ids.shape == a.ids.shape and (b.ids == a.ids).all()) for a in part]
+    assert kept[0] == 0 and kept == sorted(kept)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqmodal.data.store import Store
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Composed, compose
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -47,6 +47,7 @@ class Batches:
     ) -> None:
         if not len(store):
             raise BadInput(store.folder, "the store is empty; there is nothing to learn from")
+        _must_be_causal(store)
         self.store, self.context, self.batch_size, self.seed = store, context, batch_size, seed
         self.augment = dict(augment or {})
         self._targets = store.lengths - 1  # a document of n ids has n - 1 targets
@@ -124,6 +125,7 @@ def windows(store: Store, context: int, batch_size: int = 8, share: float = 1.0)
     Segments of like length share a batch, so that little is padded. With a `share` below 1, only that share of the
     batches, at least one, evenly taken.
     """
+    _must_be_causal(store)
     targets = (store.lengths - 1).tolist()
     places = [(min(context, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, context)]
     places.sort(key=lambda place: -place[0])
@@ -136,3 +138,8 @@ def windows(store: Store, context: int, batch_size: int = 8, share: float = 1.0)
             row.add(compose(store[document], store.vocabulary, at, at + size + 1), size)
             rows.append(row.arrays())
         yield Batch(*(np.stack(part) for part in zip(*rows, strict=True)))
+
+
+def _must_be_causal(store: Store) -> None:
+    if store.both_ways:
+        raise ConfigError(f"{store.folder} holds segments seen both ways; batches are causal only: set both_ways=False")

@@ -129,6 +129,11 @@ class Store:
         """Ids of all segments, without marks."""
         return int(self._starts[-1])
 
+    @property
+    def both_ways(self) -> bool:
+        """Whether it holds segments that are seen both ways."""
+        return bool(self._segments["both_ways"].any())
+
     def _segment(self, number: int) -> Segment:
         block, loss, both_ways = self._segments[number]
         ids = self._tokens[self._starts[number]:self._starts[number + 1]]
