@@ -33,7 +33,8 @@ class DecoderConfig:
     max_seq_len: int = 0
     """Positions of a training window: the context."""
     window: int = 0
-    """How far attention looks back, itself included; 0: over everything."""
+    """How far attention looks back, itself included. 0: over everything, where a decoder is built; training chooses a
+    quarter of the context instead, and max_seq_len gives all of it."""
     rotary_base: float = 10_000.0
     """Base of the rotary angles."""
     token_shift: int = 2
