@@ -107,67 +107,66 @@ def kept(path: Path, make: Any) -> Any:
 
 
 def gpt2(config: Any) -> GPT2LMHeadModel:
-    """Hugging Face's GPT-2 in the shape of our decoder, its dropout as it comes."""
+    """Hugging Face's GPT-2 in the shape of our decoder, without dropout, as ours is."""
     model = config.model
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=model.vocab_size,
-            n_positions=model.max_seq_len,
-            n_embd=model.d_model,
-            n_layer=model.num_layers,
-            n_head=model.d_model // 64,
-            bos_token_id=1,
-            eos_token_id=2,
+            vocab_size=model.vocab_size, n_positions=model.max_seq_len, n_embd=model.d_model, n_layer=model.num_layers,
+            n_head=model.d_model // 64, bos_token_id=1, eos_token_id=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         )
-    )
+    )  # fmt: skip
 
 
 def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Path | None) -> dict[str, Any]:
     """Train GPT-2 for some minutes. Its validation loss is measured off the clock, on the batches that ours is."""
-    torch.manual_seed(config.training.seed)
-    model = gpt2(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     training, held_out = config.training, validation_batches(prepared, config)
     batches = Batches(
-        prepared.stores["train"],
-        context=config.model.max_seq_len,
-        batch_size=training.batch_size,
-        seed=training.seed,
+        prepared.stores["train"], context=config.model.max_seq_len, batch_size=training.batch_size, seed=training.seed,
         augment={t.name: t.augment for t in prepared.tokenizers},
-    )
-    spent, steps, step, valid = 0.0, 0, 0, []
-    while not steps or step < steps:
-        start = time.perf_counter()
-        schedule = warmup_stable_decay(steps or 10_000, training.warmup, training.decay, training.final_lr)
+    )  # fmt: skip
+    torch.manual_seed(training.seed)
+    optimizer, model = adamw(config, rate)
+    a_step = sorted(step(model, optimizer, batches, number) for number in range(9))[4]
+    steps = int(minutes * 60 / a_step)
+    schedule = warmup_stable_decay(steps, training.warmup, training.decay, training.final_lr)
+    torch.manual_seed(training.seed)
+    optimizer, model = adamw(config, rate)
+    spent, valid = 0.0, []
+    for number in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate * schedule(step)
-        batch = as_tensors(batches.batch(step))
-        with torch.autocast("cpu", torch.bfloat16, enabled=product_dtype() == torch.bfloat16):
-            logits = model(batch["ids"]).logits
-        counts = batch["weight"] > 0
-        loss = F.cross_entropy(logits[counts].float(), batch["targets"][counts])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        spent += time.perf_counter() - start
-        step += 1
-        if step == 20:
-            steps = int(minutes * 60 / spent * 20)
-        if steps and (step == steps or (keep is not None and step % max(1, steps // 10) == 0)):
+            group["lr"] = rate * schedule(number)
+        spent += step(model, optimizer, batches, number)
+        done = number + 1
+        if done == steps or (keep is not None and done % max(1, steps // 10) == 0):
             found = likelihood(HuggingFace(model), held_out)
             model.train()
             valid.append((spent, found.nats / found.count))
-            print(f"gpt-2 at {rate:g}: step {step}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)
+            print(f"gpt-2 at {rate:g}: step {done}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)
     if keep is not None:
         torch.save(model.state_dict(), keep)
-    return {
-        "rate": rate,
-        "steps": steps,
-        "seconds": spent,
-        "valid": valid,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+    count = sum(p.numel() for p in model.parameters())
+    return {"rate": rate, "steps": steps, "seconds": spent, "valid": valid, "parameters": count}
+
+
+def adamw(config: Any, rate: float) -> tuple[torch.optim.AdamW, GPT2LMHeadModel]:
+    """A fresh GPT-2 and its optimizer."""
+    model = gpt2(config).train()
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True), model
+
+
+def step(model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, batches: Batches, number: int) -> float:
+    """One update; returns its seconds."""
+    start = time.perf_counter()
+    batch = as_tensors(batches.batch(number))
+    with torch.autocast("cpu", torch.bfloat16, enabled=product_dtype() == torch.bfloat16):
+        logits = model(batch["ids"]).logits
+    counts = batch["weight"] > 0
+    loss = F.cross_entropy(logits[counts].float(), batch["targets"][counts])
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return time.perf_counter() - start
 
 
 def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> dict[str, Any]:

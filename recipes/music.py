@@ -213,7 +213,7 @@ def _built_in(config: Config) -> Corpus:
     if config.tokenizer == "band":
         raise ConfigError("tokenizer is 'band'; the chorales are for one instrument: give --data, or leave it out")
     pieces = chorales()
-    chosen = tokenizer("midi", program=19, stretch=0.0)  # they all have the same tempo
+    chosen = tokenizer("midi", program=19, stretch=0.0, restrikes=False)  # one tempo, one keyboard
     notes = [
         Notes.of(onset=c.onset * QUARTER, end=c.end * QUARTER, pitch=c.pitch, velocity=np.full(len(c.pitch), 80))
         for c in pieces

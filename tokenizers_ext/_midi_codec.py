@@ -55,8 +55,9 @@ def pack(
     return step << _STEP | kind << _KIND | program + 1 << _PROGRAM | pitch << _PITCH | velocity
 
 
-def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
-    """(ids int32, exact duplicates that became one). Without `band`, programs are merged and drums left out."""
+def encode(notes: Notes, band: bool, restrikes: bool = True) -> tuple[np.ndarray, int]:
+    """(ids int32, exact duplicates that became one). Without `band`, programs are merged and drums left out; without
+    `restrikes`, a note ends where its pitch is struck again."""
     notes.check()
     if not band and notes.drum.any():
         notes = notes.select(~notes.drum)
@@ -66,6 +67,7 @@ def encode(notes: Notes, band: bool) -> tuple[np.ndarray, int]:
     program = np.where(notes.drum, 0, notes.program) if band else 0
     ons = pack(start, np.where(notes.drum, 2, 1) if band else 1, program, notes.pitch, notes.velocity - 1 >> 2)
     ons, end, duplicates = merge_duplicates(ons, end)
+    end = end if restrikes else np.minimum(end, next_strike(ons))
     return emit(np.sort(np.concatenate((ons, offs_of(ons, end))), kind="stable"), band), duplicates
 
 
@@ -85,6 +87,17 @@ def merge_duplicates(ons: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.n
     loudest = np.maximum.reduceat(np.where(bins == NO_VELOCITY, -1, bins), first)
     merged = place[first] << _PITCH | np.where(loudest < 0, NO_VELOCITY, loudest)
     return merged, np.maximum.reduceat(end, first), len(ons) - len(first)
+
+
+def next_strike(ons: np.ndarray) -> np.ndarray:
+    """The step at which each packed note's pitch is struck again by its program; OPEN where it is not."""
+    step, place = ons >> _STEP, ons >> _PITCH & (1 << _STEP - _PITCH) - 1
+    order = np.lexsort((step, place))
+    step, place = step[order], place[order]
+    again = np.append(np.where(place[1:] == place[:-1], step[1:], OPEN), OPEN)[: len(ons)]
+    found = np.empty_like(again)
+    found[order] = again
+    return found
 
 
 def offs_of(ons: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -33,14 +33,17 @@ class MidiGrammar:
 
     seconds: no end before this time, and everything closed and ended at it. max_silence: the longest time, in seconds,
     with nothing sounding. Both count from the start of the sequence, a primer included; a primer that breaks a limit
-    is taken as it is. `mask` always has an entry that is allowed.
+    is taken as it is. Without `restrikes`, a note that sounds cannot be struck again before its off. `mask` always has
+    an entry that is allowed.
     """
 
-    def __init__(self, band: bool, seconds: float | None = None, max_silence: float | None = None) -> None:
+    def __init__(
+        self, band: bool, seconds: float | None = None, max_silence: float | None = None, restrikes: bool = True
+    ) -> None:
         for name, value in (("seconds", seconds), ("max_silence", max_silence)):
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"{name}={value}: a time in seconds, 0 or more")
-        self._band = band
+        self._band, self._restrikes = band, restrikes
         self._size = BAND_SIZE if band else PLAIN_SIZE
         self._limit = None if seconds is None else int(seconds * STEPS_PER_SECOND + 0.5)
         self._silence = None if max_silence is None else int(max_silence * STEPS_PER_SECOND + 0.5)
@@ -131,15 +134,26 @@ class MidiGrammar:
         """Notes at the velocity that holds, and the other velocities where a note can follow."""
         if self._velocity >= 0:
             self._allow_notes(mask, drums=not self._after_program)
-        if self._first_pitch() < 128 or (self._band and not self._after_program and self._last_drum < 127):
+        if self._can_start() or (self._band and not self._after_program and self._last_drum < 127):
             mask[VELOCITY:PROGRAM] = True
             if self._velocity >= 0:
                 mask[VELOCITY + self._velocity] = False
 
     def _allow_notes(self, mask: np.ndarray, drums: bool) -> None:
         mask[ON + self._first_pitch() : ON + 128] = True
+        if not self._restrikes:
+            for key in self._sounding:
+                if key // 128 == self._program:
+                    mask[ON + key % 128] = False
         if self._band and drums:
             mask[DRUM + self._last_drum + 1 : DRUM + 128] = True
+
+    def _can_start(self) -> bool:
+        """Whether the program that holds has a pitch that may start in this step."""
+        first = self._first_pitch()
+        if self._restrikes or first == 128:
+            return first < 128
+        return any(self._program * 128 + pitch not in self._sounding for pitch in range(first, 128))
 
     def _first_pitch(self) -> int:
         """The lowest pitch that may start in this step with the program that holds; 128 for none."""
@@ -153,6 +167,10 @@ class MidiGrammar:
             mask[PROGRAM + (self._last_on // 128 + 1 if self._last_on >= 0 else 0) : DRUM] = True
             if self._program >= 0:
                 mask[PROGRAM + self._program] = False
+            if not self._restrikes and len(self._sounding) >= 128:
+                for program in {key // 128 for key in self._sounding}:
+                    if all(program * 128 + pitch in self._sounding for pitch in range(128)):  # only offs are possible
+                        mask[PROGRAM + program] &= self._last_on < 0 and self._last_off <= program * 128 + 127
 
     def _allow_shifts(self, mask: np.ndarray) -> None:
         if not self._may_shift:

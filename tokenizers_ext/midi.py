@@ -42,6 +42,8 @@ class MidiTokenizer:
 
     low, high: the pitches augmentation may move notes to; encoding takes any pitch.
     stretch: share by which augmentation slows or quickens; 0 where one tempo is meant to be learned.
+    restrikes: whether a pitch may be struck again while it sounds, as by two hands or tracks; where it may not, the
+    note before ends there, and no model can leave a note hanging behind another.
     """
 
     name: ClassVar[str] = "midi"
@@ -49,14 +51,16 @@ class MidiTokenizer:
     suffixes: ClassVar[tuple[str, ...]] = (".mid", ".midi", ".kar", ".rmi")
     band: ClassVar[bool] = False
 
-    def __init__(self, program: int = 0, low: int = 0, high: int = 127, stretch: float = 0.05) -> None:
+    def __init__(
+        self, program: int = 0, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True
+    ) -> None:
         if not 0 <= program <= 127:
             raise ConfigError(f"program={program}: a MIDI program is 0..127")
         if not 0 <= low <= high <= 127:
             raise ConfigError(f"low={low}, high={high}: pitches are 0..127, low first")
         if not 0 <= stretch < 1:
             raise ConfigError(f"stretch={stretch}: a share from 0 to below 1")
-        self.program, self.low, self.high, self.stretch = program, low, high, stretch
+        self.program, self.low, self.high, self.stretch, self.restrikes = program, low, high, stretch, restrikes
 
     def encode(self, item: Notes | Any | str | PathLike[str]) -> np.ndarray:
         """Ids int32 (n,) of Notes, a `PrettyMIDI` or a file. Raises BadInput."""
@@ -64,7 +68,7 @@ class MidiTokenizer:
 
     def encode_report(self, item: Notes | Any | str | PathLike[str]) -> tuple[np.ndarray, int]:
         """(ids, how many notes became one with another of the same program, pitch and onset step)."""
-        return codec.encode(self._notes(item), self.band)
+        return codec.encode(self._notes(item), self.band, self.restrikes)
 
     def decode(self, ids: np.ndarray) -> Any:
         """A `pretty_midi.PrettyMIDI` of any ids in range."""
@@ -109,7 +113,7 @@ class MidiTokenizer:
 
     def grammar(self, seconds: float | None = None, max_silence: float | None = None) -> MidiGrammar:
         """What may come next. seconds: where it ends; max_silence: the longest silence in seconds; None: no limit."""
-        return MidiGrammar(self.band, seconds, max_silence)
+        return MidiGrammar(self.band, seconds, max_silence, self.restrikes)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A window of ids up to 3 semitones up or down and faster or slower by `stretch`; its length may change."""
@@ -135,7 +139,10 @@ class MidiTokenizer:
         return read(item) if isinstance(item, str | PathLike) else from_pretty_midi(item)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"program": self.program, "low": self.low, "high": self.high, "stretch": self.stretch}
+        return {"program": self.program} | self._shared()
+
+    def _shared(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high, "stretch": self.stretch, "restrikes": self.restrikes}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Self:
@@ -149,17 +156,18 @@ class BandTokenizer(MidiTokenizer):
     vocab_size: ClassVar[int] = codec.BAND_SIZE
     band: ClassVar[bool] = True
 
-    def __init__(self, low: int = 0, high: int = 127, stretch: float = 0.05) -> None:
-        super().__init__(0, low, high, stretch)
+    def __init__(self, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True) -> None:
+        super().__init__(0, low, high, stretch, restrikes)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "stretch": self.stretch}
+        return self._shared()
 
 
 def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     """The tokenizer for a corpus: "band" where there are drums or several programs not all pianos, else "midi".
 
-    Its low..high is the piano's where every note lies on its keys.
+    Its low..high is the piano's where every note lies on its keys. Pitches may be struck again while they sound where
+    at least one note in a hundred is.
     """
     pieces = list(summaries)
     programs = frozenset().union(*(piece.programs for piece in pieces))
@@ -167,9 +175,10 @@ def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     low, high = PIANO_KEYS
     if not pitches or min(pitches) < low or max(pitches) > high:
         low, high = 0, 127
+    restrikes = sum(piece.restrikes for piece in pieces) * 100 > sum(piece.notes for piece in pieces)
     if any(piece.drums for piece in pieces) or not (programs <= PIANOS or len(programs) == 1):
-        return BandTokenizer(low, high)
-    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high)
+        return BandTokenizer(low, high, restrikes=restrikes)
+    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high, restrikes=restrikes)
 
 
 def _random_notes(rng: np.random.Generator, n: int, band: bool) -> Notes:
