@@ -142,6 +142,9 @@ class Alternate:
     def mask(self) -> np.ndarray:
         return np.array([self.last == 1, self.last == 0, False, self.last == 1])
 
+    def clip(self, id: int) -> int:
+        return id
+
     def advance(self, id: int) -> None:
         self.last = id
 

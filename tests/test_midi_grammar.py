@@ -30,7 +30,7 @@ def walk(grammar: MidiGrammar, rng: np.random.Generator, length: int, wild: bool
         if wild:
             kinds = np.digitize(options, KINDS)
             options = options[kinds == rng.choice(np.unique(kinds))]
-        ids.append(int(rng.choice(options)))
+        ids.append(grammar.clip(int(rng.choice(options))))
         grammar.advance(ids[-1])
     return ids
 
@@ -271,3 +271,55 @@ def test_the_chosen_range_is_what_augmentation_keeps_to() -> None:
     for draw in range(30):
         new = tokenizer.decode_notes(tokenizer.augment(tokenizer.encode(notes), np.random.default_rng(draw)))
         assert new.pitch.max() <= 108
+
+
+def test_a_shift_that_would_pass_the_limit_ends_at_it() -> None:
+    grammar = MidiTokenizer().grammar(seconds=0.5)
+    for i in (VELOCITY, 60):
+        grammar.advance(i)
+    assert grammar.mask()[SHIFT : SHIFT + 100].all()
+    assert grammar.clip(SHIFT + 99) == SHIFT + 49 and grammar.clip(SHIFT + 10) == SHIFT + 10 and grammar.clip(61) == 61
+    grammar.advance(grammar.clip(SHIFT + 99))
+    assert grammar.seconds == 0.5 and np.flatnonzero(grammar.mask()).tolist() == [128 + 60]
+
+
+ONCE = pytest.mark.parametrize("tokenizer", [MidiTokenizer(restrikes=False), BandTokenizer(restrikes=False)])
+
+
+@ONCE
+@settings(max_examples=60, deadline=None)
+@given(notes=some_notes())
+def test_without_restrikes_a_note_ends_where_its_pitch_is_struck_again(tokenizer: MidiTokenizer, notes: Notes) -> None:
+    ids = tokenizer.encode(notes)
+    free = type(tokenizer)().decode_notes(type(tokenizer)().encode(notes))
+    found, repairs = tokenizer.decode_report(ids)
+    assert repairs.total == 0 and np.array_equal(tokenizer.encode(found), ids)
+    assert np.array_equal(found.onset, free.onset) and np.array_equal(found.pitch, free.pitch)
+    last: dict[tuple[int, int], float] = {}
+    for onset, end, pitch, program, drum in zip(
+        found.onset, found.end, found.pitch, found.program, found.drum, strict=True
+    ):
+        if not drum:
+            assert onset >= last.get((program, pitch), 0) - 1e-9
+            last[program, pitch] = end
+    grammar = tokenizer.grammar()
+    for i in ids.tolist():
+        assert grammar.mask()[i]
+        grammar.advance(i)
+    assert grammar.mask()[-1]
+
+
+@ONCE
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), seconds=st.floats(0, 8), wild=st.booleans())
+def test_without_restrikes_no_walk_strikes_a_sounding_pitch(
+    tokenizer: MidiTokenizer, seed: int, seconds: float, wild: bool
+) -> None:
+    grammar = tokenizer.grammar(seconds=seconds)
+    ids = np.array(walk(grammar, np.random.default_rng(seed), 100_000, wild), np.int32)
+    notes, repairs = tokenizer.decode_report(ids)
+    assert grammar.mask()[-1] and repairs.total == 0
+    tonal = notes.select(~notes.drum)
+    order = np.lexsort((tonal.onset, tonal.pitch, tonal.program))
+    same = (np.diff(tonal.pitch[order]) == 0) & (np.diff(tonal.program[order]) == 0)
+    assert (tonal.onset[order][1:] >= tonal.end[order][:-1] - 1e-9)[same].all()

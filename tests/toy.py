@@ -53,6 +53,9 @@ class Rising:
     def mask(self) -> np.ndarray:
         return np.ones(self.size + 1, bool)
 
+    def clip(self, id: int) -> int:
+        return id
+
     def advance(self, id: int) -> None:
         if not 0 <= id < self.size:
             raise ValueError(f"{id} is no id")

@@ -69,6 +69,15 @@ class MidiGrammar:
         other._sounding, other._fresh = self._sounding.copy(), self._fresh.copy()
         return other
 
+    def clip(self, id: int) -> int:
+        """A time shift that would pass `seconds` is cut to end there; every other id is itself.
+
+        Such shifts are allowed, since a model that wants time to pass would otherwise be left with nothing but notes.
+        """
+        if self._limit is not None and SHIFT <= id < VELOCITY and self._step < self._limit:
+            return min(id, SHIFT + self._limit - self._step - 1)
+        return id
+
     def advance(self, id: int) -> None:
         """Takes one id, an allowed one or a primer's."""
         if SHIFT <= id < VELOCITY:
@@ -176,8 +185,6 @@ class MidiGrammar:
         if not self._may_shift:
             return
         steps = MAX_SHIFT
-        if self._limit is not None:
-            steps = min(steps, self._limit - self._step)
         if self._silence is not None and not self._sounding and not self._fresh:
             steps = min(steps, self._quiet_since + self._silence - self._step)
         if steps > 0:

@@ -17,8 +17,8 @@ class Constraint(Protocol):
     def allowed(self) -> np.ndarray:
         """bool (V,); it may be written again by the next call."""
 
-    def advance(self, id: int) -> None:
-        """Take the id that was chosen."""
+    def advance(self, id: int) -> int:
+        """Take the id that was chosen; returns the one that stands for it, usually itself."""
 
 
 class BlockConstraint:
@@ -51,7 +51,10 @@ class BlockConstraint:
             self._row[self.end] = mask[-1]
         return self._row
 
-    def advance(self, id: int) -> None:
-        """Take an id of the vocabulary; the end changes nothing."""
-        if self.grammar is not None and id != self.end:
-            self.grammar.advance(id - self._first)
+    def advance(self, id: int) -> int:
+        """Take an id of the vocabulary, as the grammar's limits let it stand; the end changes nothing."""
+        if self.grammar is None or id == self.end:
+            return id
+        taken = self.grammar.clip(id - self._first)
+        self.grammar.advance(taken)
+        return taken + self._first

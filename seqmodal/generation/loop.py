@@ -117,8 +117,9 @@ def _steps(
         ids[live], scores[live] = chosen.numpy(), logprobs[:, 0].numpy()
         for row in live:
             if constraints is not None:
-                constraints[row].advance(int(ids[row]))
+                ids[row] = constraints[row].advance(int(ids[row]))
             history[row].append(int(ids[row]))
+        chosen = torch.from_numpy(ids[live])  # as the constraints took them
         yield ids, scores
         step += 1
         keep = [at for at, row in enumerate(live) if history[row][-1] not in stop_ids]

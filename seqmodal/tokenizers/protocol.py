@@ -44,6 +44,9 @@ class Grammar(Protocol):
     def mask(self) -> np.ndarray:
         """bool (vocab_size + 1,), True for the ids that may come next; the last entry: the end."""
 
+    def clip(self, id: int) -> int:
+        """The id that is taken when an allowed `id` is drawn: a limit may cut short what would pass it."""
+
     def advance(self, id: int) -> None:
         """Take an id."""
 
