@@ -30,7 +30,6 @@ from seqmodal.data.loader import Batches
 from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
-from seqmodal.training.hardware import product_dtype
 from seqmodal.training.lit import as_tensors
 from seqmodal.training.optimizer import warmup_stable_decay
 from seqmodal.training.recipe import recipe_of_run
@@ -126,7 +125,7 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
     )  # fmt: skip
     torch.manual_seed(training.seed)
     optimizer, model = adamw(config, rate)
-    a_step = sorted(step(model, optimizer, batches, number) for number in range(9))[4]
+    a_step = sorted(step(model, optimizer, batches, number, training.precision) for number in range(9))[4]
     steps = int(minutes * 60 / a_step)
     schedule = warmup_stable_decay(steps, training.warmup, training.decay, training.final_lr)
     torch.manual_seed(training.seed)
@@ -135,7 +134,7 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
     for number in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * schedule(number)
-        spent += step(model, optimizer, batches, number)
+        spent += step(model, optimizer, batches, number, training.precision)
         done = number + 1
         if done == steps or (keep is not None and done % max(1, steps // 10) == 0):
             found = likelihood(HuggingFace(model), held_out)
@@ -154,11 +153,11 @@ def adamw(config: Any, rate: float) -> tuple[torch.optim.AdamW, GPT2LMHeadModel]
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True), model
 
 
-def step(model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, batches: Batches, number: int) -> float:
+def step(model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, batches: Batches, number: int, precision: str) -> float:
     """One update; returns its seconds."""
     start = time.perf_counter()
     batch = as_tensors(batches.batch(number))
-    with torch.autocast("cpu", torch.bfloat16, enabled=product_dtype() == torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         logits = model(batch["ids"]).logits
     counts = batch["weight"] > 0
     loss = F.cross_entropy(logits[counts].float(), batch["targets"][counts])

@@ -40,11 +40,14 @@ class Config(RecipeConfig):
 def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     """Read all files once to describe them, drop copies, split by piece, choose the tokenizer; encode on demand.
 
-    With `tokenizers`, those of a trained model, every piece found is there to be evaluated: none is dropped or split.
+    With `tokenizers`, those of a trained model, the pieces are there to be evaluated: those of the folder's own test
+    part where it has one, else all; none is dropped.
     """
     if config.data is None:
         return _built_in(config)
     root = Path(config.data).expanduser()
+    if tokenizers is not None:
+        root = (split_folders(root) or {}).get("test", root)
     files = find_files(root, MidiTokenizer.suffixes, config.exclude)
     if not files:
         suffixes = " ".join(MidiTokenizer.suffixes)

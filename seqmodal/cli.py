@@ -71,7 +71,7 @@ class Evaluate:
     run: RunFolder
     """A run folder."""
     data: str | None = None
-    """File or folder to evaluate on; by default the run's own validation part."""
+    """File or folder to evaluate on, its test part where it has one; by default the run's own validation part."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names to leave out."""
     json: bool = False
@@ -219,7 +219,8 @@ def evaluate(given: list[str]) -> None:
     width = max(map(len, metrics))
     for name, value in metrics.items():
         print(f"{name.replace('_', ' '):{width}}  {value:,.3f}")
-    for picture in sorted(Path(args.run).glob("statistics.png")):
+    picture = Path(args.run) / ("evaluated" if args.data else "") / "statistics.png"
+    if picture.is_file():
         print(picture)
 
 
@@ -274,7 +275,7 @@ class _Demo:
 
     out: str = "runs/demo"
     """The run folder."""
-    minutes: float = 3.0
+    minutes: float = 4.0
     """How long to train."""
 
 

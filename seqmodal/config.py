@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from seqmodal.errors import ConfigError
 
@@ -144,6 +144,8 @@ class TrainingConfig:
     """Times a sample is written during training."""
     seed: int = 0
     """Of the initial weights, the order of the data and its augmentation."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Format of the products; auto: the faster one here, measured once. Weights are float32 throughout."""
     threads: int = 0
     """CPU threads; 0: all cores."""
 
@@ -151,6 +153,8 @@ class TrainingConfig:
         for name in ("steps", "minutes", "batch_size", "weight_decay", "evaluations", "samples", "threads"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a number, and not negative")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"precision is {self.precision!r}; it is auto, float32 or bfloat16")
         if self.matrix_lr <= 0 or self.embedding_lr <= 0:
             raise ConfigError(f"learning rates must be positive, not {self.matrix_lr} and {self.embedding_lr}")
         if self.warmup < 0 or self.decay < 0 or self.warmup + self.decay > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -25,16 +26,16 @@ def _seconds_for_products(dtype: torch.dtype, where: torch.device, size: int = 7
 
 
 @cache
-def product_dtype() -> torch.dtype:
-    """The type in which matrices multiply fastest here: bfloat16 where the machine has units for it, else float32.
+def product_format() -> Literal["float32", "bfloat16"]:
+    """The format in which matrices multiply fastest here: bfloat16 where the machine has units for it, else float32.
 
     Processors with such units are about twice as fast in bfloat16, those without are slower; a name does not tell.
     """
     where = device()
     if where.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     quick = _seconds_for_products(torch.bfloat16, where) < 0.8 * _seconds_for_products(torch.float32, where)
-    return torch.bfloat16 if quick else torch.float32
+    return "bfloat16" if quick else "float32"
 
 
 def nominal_speed() -> float:
@@ -42,4 +43,4 @@ def nominal_speed() -> float:
     chooses the same model again."""
     if device().type == "cuda":
         return 1e14
-    return torch.get_num_threads() * (1e11 if product_dtype() == torch.bfloat16 else 5e10)
+    return torch.get_num_threads() * (1e11 if product_format() == "bfloat16" else 5e10)

@@ -16,7 +16,8 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
 
     Args:
         folder: the run.
-        data: files to judge it on, all of them, with the run's own tokenizers; None: its validation part.
+        data: files to judge it on with the run's own tokenizers: its test folder where it has one, else all of them;
+            pictures go to `evaluated/`. None: the run's validation part.
         exclude: patterns of file names to leave out of `data`.
     """
     module, config = recipe_of_run(folder)
@@ -29,4 +30,6 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
             listed = other.folder / "skipped.csv"
             print(f"{other.facts['skipped']} files were not used; {listed} says why", file=sys.stderr)
         stores = {"train": stores["train"], "valid": other.stores["valid"]}
+        folder = folder / "evaluated"
+        folder.mkdir(exist_ok=True)
     return dict(module.judge(model, config, stores, folder))

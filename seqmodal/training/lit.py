@@ -48,9 +48,9 @@ def next_token_loss(decoder: Decoder, batch: dict[str, Tensor]) -> tuple[Tensor,
 class LitDecoder(pl.LightningModule):
     """Trains a decoder on next-token loss. The learning rate is a pure function of the step."""
 
-    def __init__(self, decoder: Decoder, config: TrainingConfig, product_dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, config: TrainingConfig) -> None:
         super().__init__()
-        self.decoder, self.config, self.product_dtype = decoder, config, product_dtype
+        self.decoder, self.config = decoder, config
         self.schedule = warmup_stable_decay(config.steps, config.warmup, config.decay, config.final_lr)
         self.bad_steps = 0
         self._validation: list[tuple[float, float]] = []
@@ -58,7 +58,7 @@ class LitDecoder(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
         groups = parameter_groups(self.decoder, c.matrix_lr, c.embedding_lr, c.weight_decay)
-        return MuonAdamW(groups, product_dtype=self.product_dtype)
+        return MuonAdamW(groups, product_dtype=getattr(torch, c.precision))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         share = self.schedule(self.global_step)

@@ -30,7 +30,7 @@ from seqmodal.data.loader import Batch, Batches, windows
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists
 from seqmodal.model import Model
-from seqmodal.training.hardware import device, product_dtype
+from seqmodal.training.hardware import device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
 from seqmodal.training.lit import LitDecoder, SequenceDataModule
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
@@ -98,7 +98,7 @@ def train(
     _use_threads(chosen)
     prepared = prepare(module, chosen)
     chosen = adapt(chosen, prepared.stores["train"])
-    chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"], product_dtype())
+    chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"])
     console.print(summary(prepared, chosen, seconds))
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -133,7 +133,7 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
         f"{seen / max(1, tokens):.1f} times over the data",
     )
     table.add_row(
-        "machine", f"{device()}, {torch.get_num_threads()} threads, {str(product_dtype()).removeprefix('torch.')}"
+        "machine", f"{device()}, {torch.get_num_threads()} threads, {training.precision}"
     )
     minutes = training.steps * seconds_a_step * OVERHEAD / 60
     table.add_row("time", f"about {minutes:.0f} minutes" if minutes >= 1 else "less than a minute")
@@ -188,18 +188,18 @@ def _fit(
         max_epochs=-1,
         accelerator=device().type,
         devices=1,
-        precision="bf16-mixed" if product_dtype() == torch.bfloat16 else "32-true",
+        precision="bf16-mixed" if training.precision == "bfloat16" else "32-true",
         callbacks=callbacks,
         plugins=[DurableCheckpointIO()],
         logger=False,
-        val_check_interval=max(1, training.steps // max(1, training.evaluations)) if validation else None,
+        val_check_interval=-(-training.steps // training.evaluations) if validation else None,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         limit_val_batches=len(validation),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    lit = LitDecoder(decoder, training, product_dtype())
+    lit = LitDecoder(decoder, training)
     data = SequenceDataModule(_batches(prepared, config), validation)
     trainer.fit(lit, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if stop.received:
@@ -225,8 +225,8 @@ def _finish(
     """Take the best weights, write the model folder, judge it and show it."""
     model.decoder.to(device()).eval()  # Lightning has left it on the CPU
     losses = [(row["valid_loss"], row["step"]) for row in record.rows if "valid_loss" in row]
-    if losses and best.is_file() and min(losses)[1] != losses[-1][1]:
-        saved = torch.load(best, map_location="cpu", weights_only=True)
+    saved = torch.load(best, map_location="cpu", weights_only=True) if losses and best.is_file() else None
+    if saved is not None and saved["global_step"] == min(losses)[1] != losses[-1][1]:
         weights = {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()}
         model.decoder.load_state_dict(weights)
         console.print(f"validation was best at step {saved['global_step']}: that model is kept")

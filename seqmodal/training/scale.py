@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from seqmodal.config import DecoderConfig, RecipeConfig
+from seqmodal.config import RecipeConfig
 from seqmodal.data.loader import Batches
 from seqmodal.data.store import Store
 from seqmodal.decoder import Decoder
-from seqmodal.training.hardware import device, nominal_speed
+from seqmodal.training.hardware import device, nominal_speed, product_format
 from seqmodal.training.lit import LitDecoder, as_tensors, next_token_loss
 
 DEFAULT_MINUTES = 10.0
@@ -26,6 +26,8 @@ SHAPES = (
     (768, 12, 6), (1024, 24, 8),
 )  # fmt: skip
 """Width, layers, heads of the decoders to choose from, smallest first."""
+PARAMETERS_PER_TOKEN = 10
+"""Of the corpus, at most; augmentation makes many of each."""
 OVERHEAD = 1.08
 """What validation, samples and checkpoints add to the time of the steps."""
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -38,14 +40,14 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
 
     The context covers most documents, up to 1,024 positions; a quarter of it is the attention window, so that
     generation may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6
-    operations a parameter and token, and that has no more than four parameters for a token of the corpus.
+    operations a parameter and token, and that has no more than ten parameters for a token of the corpus.
     """
     model, training = config.model, config.training
     context = model.max_seq_len or _context(train)
     window = model.window or context // 4
     operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
     if not (model.d_model and model.num_layers and model.num_heads):
-        most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, 4 * train.num_tokens)
+        most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, PARAMETERS_PER_TOKEN * train.num_tokens)
         fitting = [shape for shape in SHAPES if _parameters(shape) <= most] or [SHAPES[0]]
         width, layers, heads = fitting[-1]
         width, layers = model.d_model or width, model.num_layers or layers
@@ -54,19 +56,18 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     targets = operations / 6 / _parameters((model.d_model, model.num_layers, 0)) / STEPS
     targets = min(BATCH_TOKENS[device().type], 2 ** int(np.log2(max(1024, targets))))
     batch = training.batch_size or max(1, targets // context)
-    return replace(config, model=model, training=replace(training, batch_size=batch))
+    precision = training.precision if training.precision != "auto" else product_format()
+    return replace(config, model=model, training=replace(training, batch_size=batch, precision=precision))
 
 
-def fix_steps(
-    config: RecipeConfig, batches: Batches, train: Store, product_dtype: torch.dtype
-) -> tuple[RecipeConfig, float]:
+def fix_steps(config: RecipeConfig, batches: Batches, train: Store) -> tuple[RecipeConfig, float]:
     """Measure a few steps, and turn the minutes into their number; without minutes, a given number stays.
 
     Returns:
         the configuration with `steps` and no minutes, and the seconds that a step takes.
     """
     training = config.training
-    seconds = _seconds_of_a_step(config.model, config, batches, product_dtype)
+    seconds = _seconds_of_a_step(config, batches)
     steps = training.steps
     if training.minutes or not steps:
         minutes = training.minutes or DEFAULT_MINUTES
@@ -74,6 +75,7 @@ def fix_steps(
         if not training.minutes:
             epoch = train.num_tokens / (training.batch_size * config.model.max_seq_len)
             steps = min(steps, max(300, round(EPOCHS * epoch)))
+        steps = -(-steps // max(1, training.evaluations)) * max(1, training.evaluations)  # the last step is evaluated
     return replace(config, training=replace(training, steps=steps, minutes=0.0)), seconds
 
 
@@ -98,16 +100,16 @@ def _heads(width: int, heads: int) -> int:
     return next(h for h in range(heads, 0, -1) if width % (2 * h) == 0)
 
 
-def _seconds_of_a_step(model: DecoderConfig, config: RecipeConfig, batches: Batches, dtype: torch.dtype) -> float:
+def _seconds_of_a_step(config: RecipeConfig, batches: Batches) -> float:
     """Median of a few steps of a throw-away model on the first batches."""
     where = device()
-    lit = LitDecoder(Decoder(model), replace(config.training, steps=100), dtype).to(where)
+    lit = LitDecoder(Decoder(config.model), replace(config.training, steps=100)).to(where)
     optimizer = lit.configure_optimizers()
     times = []
     for number in range(7):
         start = time.perf_counter()
         batch = {name: tensor.to(where) for name, tensor in as_tensors(batches.batch(number)).items()}
-        with torch.autocast(where.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(where.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
             total, weight = next_token_loss(lit.decoder, batch)
         (total / weight).backward()
         optimizer.step()
