@@ -61,7 +61,8 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         skipped += copies
         splits = _split(root, described, config)
         summaries = [piece.summary for piece in described.values()]
-        chosen = choose(summaries) if config.tokenizer == "auto" else tokenizer(config.tokenizer)
+        named = config.tokenizer
+        chosen = choose(summaries) if named == "auto" else tokenizer(named, restrikes=False)
     else:
         splits = dict.fromkeys(described, "valid")
         chosen = tokenizers[0]

@@ -19,7 +19,6 @@ class Summary:
     seconds: float
     programs: frozenset[int]
     drums: bool
-    restrikes: int  # notes struck while the same pitch and program sounds
     low: int
     high: int
     content_hash: str  # sha256 of its quantised events: the same for two files with the same music
@@ -35,16 +34,8 @@ def summary(notes: Notes) -> Summary:
         seconds=notes.duration,
         programs=frozenset(np.unique(notes.program[~notes.drum]).tolist()),
         drums=bool(notes.drum.any()),
-        restrikes=_restrikes(notes.select(~notes.drum)),
         low=int(tonal.min(initial=127)) if len(tonal) else 0,
         high=int(tonal.max(initial=0)),
         content_hash=hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest(),
         pitches=(notes.pitch + 128 * notes.drum).astype(np.int16),
     )
-
-
-def _restrikes(notes: Notes) -> int:
-    step, end = codec.quantize(notes)
-    order = np.lexsort((step, notes.pitch, notes.program))
-    same = (np.diff(notes.pitch[order]) == 0) & (np.diff(notes.program[order]) == 0)
-    return int((same & (step[order][1:] < end[order][:-1])).sum())

@@ -166,8 +166,8 @@ class BandTokenizer(MidiTokenizer):
 def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     """The tokenizer for a corpus: "band" where there are drums or several programs not all pianos, else "midi".
 
-    Its low..high is the piano's where every note lies on its keys. Pitches may be struck again while they sound where
-    at least one note in a hundred is.
+    Its low..high is the piano's where every note lies on its keys. It goes without restrikes: on one instrument a
+    sounding pitch is not struck again before it is let go.
     """
     pieces = list(summaries)
     programs = frozenset().union(*(piece.programs for piece in pieces))
@@ -175,10 +175,9 @@ def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     low, high = PIANO_KEYS
     if not pitches or min(pitches) < low or max(pitches) > high:
         low, high = 0, 127
-    restrikes = sum(piece.restrikes for piece in pieces) * 100 > sum(piece.notes for piece in pieces)
     if any(piece.drums for piece in pieces) or not (programs <= PIANOS or len(programs) == 1):
-        return BandTokenizer(low, high, restrikes=restrikes)
-    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high, restrikes=restrikes)
+        return BandTokenizer(low, high, restrikes=False)
+    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high, restrikes=False)
 
 
 def _random_notes(rng: np.random.Generator, n: int, band: bool) -> Notes:
