@@ -54,8 +54,8 @@ def test_seconds_hold_and_nothing_is_mended(model):
 
 
 def test_a_seed_and_a_number_make_a_variation(model):
-    many = model.sample(seconds=0.5, variations=10, seed=4)
-    few = model.sample(seconds=0.5, variations=2, seed=4)
+    many = model.sample(seconds=3, variations=10, seed=4)
+    few = model.sample(seconds=3, variations=2, seed=4)
     assert [one.ids.tolist() for one in few] == [one.ids.tolist() for one in many[:2]]
     assert len({tuple(one.ids) for one in many}) == 10
     assert many[0].seed == 4
