@@ -101,7 +101,7 @@ def past_the_context(model: Model, held: Store, contexts: int = 6) -> None:
 def speed(model: Model, events: int = 4200) -> None:
     """Seconds an event around event 500 and 4,000, and how much faster than real time music is made."""
     tokenizer, block = model.tokenizers[0], model.vocabulary.block(model.tokenizers[0].name)
-    grammar = tokenizer.grammar(seconds=3600.0, max_silence=4.0)
+    grammar = tokenizer.grammar(seconds=3600.0, **tokenizer.limits)
     start = np.array([model.vocabulary.bos, block.begin], np.int32)
     times = [time.perf_counter()]
     for _ in stream(

@@ -61,8 +61,9 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         skipped += copies
         splits = _split(root, described, config)
         summaries = [piece.summary for piece in described.values()]
-        named = config.tokenizer
-        chosen = choose(summaries) if named == "auto" else tokenizer(named, restrikes=False)
+        chosen = choose(summaries)
+        if config.tokenizer not in ("auto", chosen.name):
+            chosen = tokenizer(config.tokenizer, restrikes=False, longest=chosen.longest)
     else:
         splits = dict.fromkeys(described, "valid")
         chosen = tokenizers[0]
@@ -217,11 +218,12 @@ def _built_in(config: Config) -> Corpus:
     if config.tokenizer == "band":
         raise ConfigError("tokenizer is 'band'; the chorales are for one instrument: give --data, or leave it out")
     pieces = chorales()
-    chosen = tokenizer("midi", program=19, stretch=0.0, restrikes=False)  # one tempo, one keyboard
     notes = [
         Notes.of(onset=c.onset * QUARTER, end=c.end * QUARTER, pitch=c.pitch, velocity=np.full(len(c.pitch), 80))
         for c in pieces
     ]
+    longest = choose(map(summary, notes)).longest
+    chosen = tokenizer("midi", program=19, stretch=0.0, restrikes=False, longest=longest)  # one tempo, one keyboard
     documents = (
         Document((Segment("midi", chosen.encode(n)),), c.name, c.split) for n, c in zip(notes, pieces, strict=True)
     )

@@ -79,7 +79,8 @@ class Model:
         self, prompt: Any = None, *, to: str | None = None, seconds: float | None = None,
         prompt_seconds: float | None = None, variations: int = 1, temperature: float = 1.0, top_k: int | None = None,
         top_p: float | None = None, min_p: float | None = None, seed: int | None = None,
-        max_silence: float | None = 4.0, max_new_tokens: int | None = None, progress: Progress | None = None,
+        limits: Mapping[str, float | None] | None = None, max_new_tokens: int | None = None,
+        progress: Progress | None = None,
     ) -> list[Generated]:
         """Make something new, or go on from a prompt.
 
@@ -91,7 +92,7 @@ class Model:
             variations: how many to make.
             temperature, top_k, top_p, min_p: see `Sampler`.
             seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
-            max_silence: the longest silence in seconds, where the tokenizer's grammar knows of it; None: any.
+            limits: in place of what the tokenizer's grammar keeps samples to, by name; None for one: no limit.
             max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts.
             progress: called with how much is done and how much there is: seconds, or else ids.
 
@@ -108,7 +109,7 @@ class Model:
         sampler = Sampler(temperature, top_k, top_p, min_p)
         tokenizer = self.tokenizer(to)
         given = _prompt_ids(tokenizer, prompt, prompt_seconds)
-        grammar = _grammar(tokenizer, given, seconds, max_silence)
+        grammar = _grammar(tokenizer, given, seconds, limits or {})
         bound = max_new_tokens or (
             CONTEXTS * self.decoder.config.max_seq_len if seconds is None else int(IDS_PER_SECOND * (seconds + 10))
         )
@@ -252,21 +253,23 @@ def _is_ids(prompt: Any) -> bool:
     return isinstance(prompt, list | tuple) and all(isinstance(id, int) for id in prompt)
 
 
-def _grammar(tokenizer: Any, given: np.ndarray, seconds: float | None, max_silence: float | None) -> Any:
+def _grammar(
+    tokenizer: Any, given: np.ndarray, seconds: float | None, limits: Mapping[str, float | None]
+) -> Any:  # fmt: skip
     """The tokenizer's grammar with its limits, at the end of the prompt; None where it has none."""
     takes: Sequence[str] = ()
     if isinstance(tokenizer, Grammatical):
         takes = list(inspect.signature(tokenizer.grammar).parameters)
     if seconds is not None and not ("seconds" in takes and isinstance(tokenizer, Timed)):
         raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
+    if unknown := limits.keys() - set(takes):
+        raise ConfigError(f"the tokenizer {tokenizer.name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
     if not isinstance(tokenizer, Grammatical):
         return None
-    limits: dict[str, float] = {}
+    kept: dict[str, float | None] = getattr(tokenizer, "limits", {}) | dict(limits)
     if seconds is not None:
-        limits["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
-    if max_silence is not None and "max_silence" in takes:
-        limits["max_silence"] = max_silence
-    grammar = tokenizer.grammar(**limits)
+        kept["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
+    grammar = tokenizer.grammar(**kept)
     for id in given.tolist():
         grammar.advance(id)
     return grammar

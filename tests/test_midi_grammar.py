@@ -90,12 +90,13 @@ def test_every_finished_sample_is_canonical(tokenizer: MidiTokenizer, seed: int,
     seed=st.integers(0, 2**32),
     seconds=st.floats(0, 8),
     silence=st.one_of(st.none(), st.floats(0, 1.5)),
+    longest=st.one_of(st.none(), st.floats(0, 2)),
     wild=st.booleans(),
 )
 def test_a_limited_walk_ends_closed_at_its_limit(
-    tokenizer: MidiTokenizer, seed: int, seconds: float, silence: float | None, wild: bool
+    tokenizer: MidiTokenizer, seed: int, seconds: float, silence: float | None, longest: float | None, wild: bool
 ) -> None:
-    grammar = tokenizer.grammar(seconds=seconds, max_silence=silence)
+    grammar = tokenizer.grammar(seconds=seconds, max_silence=silence, max_note=longest)
     ids = np.array(walk(grammar, np.random.default_rng(seed), 100_000, wild), np.int32)
     mask = grammar.mask()
     assert mask[-1] and mask.sum() == 1
@@ -112,6 +113,30 @@ def test_a_limited_walk_ends_closed_at_its_limit(
         for onset, end in zip(notes.onset.tolist() + [limit], notes.end.tolist() + [limit], strict=True):
             assert onset - sounded <= int(silence * 100 + 0.5) / 100 + 1e-9
             sounded = max(sounded, end)
+    if longest is not None:  # one step more for each key closed after it in the same step, at most two in all
+        lengths = (notes.end - notes.onset)[~notes.drum]
+        assert lengths.max(initial=0) <= max(1, int(longest * 100 + 0.5)) / 100 + 0.02 + 1e-9
+
+
+def test_a_note_ends_at_its_limit() -> None:
+    grammar = MidiTokenizer().grammar(max_note=0.5)
+    for i in (VELOCITY, 60, 64):
+        grammar.advance(i)
+    assert grammar.mask()[SHIFT : SHIFT + 100].all(), "time may pass"
+    assert grammar.clip(SHIFT + 99) == SHIFT + 49, "up to the limit"
+    grammar.advance(SHIFT + 49)
+    for i in (OFF + 60, OFF + 64):
+        assert np.flatnonzero(grammar.mask()).tolist() == [i]
+        grammar.advance(i)
+    assert grammar.clip(SHIFT + 99) == SHIFT + 99 and grammar.mask()[-1]
+
+
+def test_the_chosen_tokenizer_knows_how_long_notes_are() -> None:
+    pieces = [summary(Notes.of([0, 1], [length, 2], [60, 70], 64)) for length in (0.5,) * 10 + (300.0,)]
+    chosen = choose(pieces)
+    assert chosen.longest == 1.0 and chosen.limits["max_note"] == 1.0, "one stuck key sets no standard"
+    again = summary(Notes.of([0, 1], [5, 2], [60, 60], 64))
+    assert again.longest == 1.0, "a note ends where its pitch is struck again"
 
 
 @BOTH

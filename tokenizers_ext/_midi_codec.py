@@ -100,6 +100,15 @@ def next_strike(ons: np.ndarray) -> np.ndarray:
     return found
 
 
+def longest(notes: Notes) -> float:
+    """Seconds that the longest note sounds, up to where its pitch is struck again by its program."""
+    if not len(notes):
+        return 0.0
+    start, end = quantize(notes)
+    ons = pack(start, 1, notes.program, notes.pitch, 0)
+    return int((np.minimum(end, next_strike(ons)) - start).max()) / STEPS_PER_SECOND
+
+
 def offs_of(ons: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The packed note-offs of packed note-ons; drum hits and open notes have none."""
     closed = ((ons >> _KIND & 3) == 1) & (end < OPEN)

@@ -32,24 +32,27 @@ class MidiGrammar:
     """The state of a sequence of ids, from its start. A note's key is program * 128 + pitch.
 
     seconds: no end before this time, and everything closed and ended at it. max_silence: the longest time, in seconds,
-    with nothing sounding. Both count from the start of the sequence, a primer included; a primer that breaks a limit
-    is taken as it is. Without `restrikes`, a note that sounds cannot be struck again before its off. `mask` always has
-    an entry that is allowed.
+    with nothing sounding. max_note: the longest time, in seconds, that a note sounds; one step more where its off is no
+    longer in order. All count from the start of the sequence, a primer included; a primer that breaks a limit is taken
+    as it is. Without `restrikes`, a note that sounds cannot be struck again before its off. `mask` always has an entry
+    that is allowed.
     """
 
     def __init__(
-        self, band: bool, seconds: float | None = None, max_silence: float | None = None, restrikes: bool = True
-    ) -> None:
-        for name, value in (("seconds", seconds), ("max_silence", max_silence)):
+        self, band: bool, seconds: float | None = None, max_silence: float | None = None,
+        max_note: float | None = None, restrikes: bool = True,
+    ) -> None:  # fmt: skip
+        for name, value in (("seconds", seconds), ("max_silence", max_silence), ("max_note", max_note)):
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigError(f"{name}={value}: a time in seconds, 0 or more")
         self._band, self._restrikes = band, restrikes
         self._size = BAND_SIZE if band else PLAIN_SIZE
         self._limit = None if seconds is None else int(seconds * STEPS_PER_SECOND + 0.5)
         self._silence = None if max_silence is None else int(max_silence * STEPS_PER_SECOND + 0.5)
+        self._longest = None if max_note is None else max(1, int(max_note * STEPS_PER_SECOND + 0.5))
         self._step = 0
         self._quiet_since = 0  # the step from which nothing sounds, drum hits counted with their length
-        self._sounding: dict[int, int] = {}  # key: how many, of notes begun before this step
+        self._sounding: dict[int, tuple[int, ...]] = {}  # key: the onsets of notes begun before this step
         self._fresh: list[int] = []  # keys of notes begun in this step
         self._last_off, self._last_on, self._last_drum = _NONE, _NONE, _NONE  # keys, in this step
         self._program = _NONE if band else 0
@@ -70,13 +73,18 @@ class MidiGrammar:
         return other
 
     def clip(self, id: int) -> int:
-        """A time shift that would pass `seconds` is cut to end there; every other id is itself.
+        """A time shift that would pass `seconds`, or the end of a note by `max_note`, is cut to end there.
 
         Such shifts are allowed, since a model that wants time to pass would otherwise be left with nothing but notes.
+        Every other id is itself.
         """
-        if self._limit is not None and SHIFT <= id < VELOCITY and self._step < self._limit:
-            return min(id, SHIFT + self._limit - self._step - 1)
-        return id
+        if not SHIFT <= id < VELOCITY:
+            return id
+        stops = [] if self._limit is None else [self._limit]
+        if self._longest is not None and (self._sounding or self._fresh):
+            oldest = min((onsets[0] for onsets in self._sounding.values()), default=self._step)
+            stops.append(max(self._step + 1, oldest + self._longest))
+        return min([id] + [SHIFT + stop - self._step - 1 for stop in stops if stop > self._step])
 
     def advance(self, id: int) -> None:
         """Takes one id, an allowed one or a primer's."""
@@ -96,10 +104,10 @@ class MidiGrammar:
             self._fresh.append(self._last_on)
         elif id < SHIFT:
             key = self._last_off = max(self._program, 0) * 128 + id - OFF
-            count = self._sounding.get(key, 0)
-            if count > 1:
-                self._sounding[key] = count - 1
-            elif count and self._sounding.pop(key) and not self._sounding:
+            onsets = self._sounding.pop(key, ())
+            if len(onsets) > 1:
+                self._sounding[key] = onsets[1:]
+            elif onsets and not self._sounding:
                 self._quiet_since = max(self._quiet_since, self._step)
         else:
             self._last_drum = id - DRUM
@@ -107,7 +115,7 @@ class MidiGrammar:
 
     def _advance_time(self, steps: int) -> None:
         for key in self._fresh:
-            self._sounding[key] = self._sounding.get(key, 0) + 1
+            self._sounding[key] = (*self._sounding.get(key, ()), self._step)
         self._fresh.clear()
         self._step += steps
         self._last_off = self._last_on = self._last_drum = _NONE
@@ -121,6 +129,8 @@ class MidiGrammar:
             self._allow_notes(mask, drums=not self._after_program)
         elif self._limit is not None and self._step >= self._limit:
             self._allow_closing(mask)
+        elif (key := self._overdue()) >= 0:
+            self._allow_off(mask, key)
         else:
             self._allow_offs(mask)
             self._allow_onsets(mask)
@@ -195,16 +205,29 @@ class MidiGrammar:
         if not self._sounding and not self._fresh and not self._after_program:
             mask[-1] = True
             return
-        keys = () if self._last_on >= 0 or self._last_drum >= 0 else self._sounding
-        key = min((key for key in keys if key >= self._last_off and self._reaches(key)), default=_NONE)
-        if key < 0 and self._after_program:  # a primer that stops right there
+        key = min(filter(self._can_close, self._sounding), default=_NONE)
+        if key >= 0:
+            self._allow_off(mask, key)
+        elif self._after_program:  # a primer that stops right there
             self._allow_onsets(mask)
-        elif key < 0:
+        else:
             mask[SHIFT] = True
-        elif key // 128 == self._program:
+
+    def _overdue(self) -> int:
+        """The lowest note that has sounded for `max_note` and can be closed in this step."""
+        if self._longest is None:
+            return _NONE
+        late = self._step - self._longest
+        return min((k for k, onsets in self._sounding.items() if onsets[0] <= late and self._can_close(k)), default=_NONE)
+
+    def _can_close(self, key: int) -> bool:
+        """Whether the off of a sounding note is still in order in this step, with the program that has been named."""
+        if self._last_on >= 0 or self._last_drum >= 0 or key < self._last_off:
+            return False
+        return not self._after_program or key // 128 == self._program
+
+    def _allow_off(self, mask: np.ndarray, key: int) -> None:
+        if key // 128 == self._program:
             mask[OFF + key % 128] = True
         else:
             mask[PROGRAM + key // 128] = True
-
-    def _reaches(self, key: int) -> bool:
-        return not self._after_program or key // 128 == self._program

@@ -21,6 +21,7 @@ class Summary:
     drums: bool
     low: int
     high: int
+    longest: float  # seconds, of a note, up to where its pitch is struck again; 0 where there are drums only
     content_hash: str  # sha256 of its quantised events: the same for two files with the same music
     pitches: np.ndarray  # int16 (n,) in canonical order, a drum's + 128; what near-duplicates are found by
 
@@ -28,14 +29,15 @@ class Summary:
 def summary(notes: Notes) -> Summary:
     """The summary of a piece. Raises BadInput for notes that are no music (see `Notes.check`)."""
     ids, _ = codec.encode(notes, band=True)
-    tonal = notes.pitch[~notes.drum]
+    tonal = notes.select(~notes.drum)
     return Summary(
         notes=len(notes),
         seconds=notes.duration,
-        programs=frozenset(np.unique(notes.program[~notes.drum]).tolist()),
+        programs=frozenset(np.unique(tonal.program).tolist()),
         drums=bool(notes.drum.any()),
-        low=int(tonal.min(initial=127)) if len(tonal) else 0,
-        high=int(tonal.max(initial=0)),
+        low=int(tonal.pitch.min(initial=127)) if len(tonal) else 0,
+        high=int(tonal.pitch.max(initial=0)),
+        longest=codec.longest(tonal),
         content_hash=hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest(),
         pitches=(notes.pitch + 128 * notes.drum).astype(np.int16),
     )

@@ -35,6 +35,9 @@ __all__ = [
 PIANOS = frozenset(range(8))
 PIANO_KEYS = (21, 108)
 MAX_TRANSPOSE = 3
+MAX_SILENCE = 4.0
+USUAL = 0.9
+"""A sample's notes are no longer than the longest of such a share of the pieces: one stuck key sets no standard."""
 
 
 class MidiTokenizer:
@@ -44,6 +47,7 @@ class MidiTokenizer:
     stretch: share by which augmentation slows or quickens; 0 where one tempo is meant to be learned.
     restrikes: whether a pitch may be struck again while it sounds, as by two hands or tracks; where it may not, the
     note before ends there, and no model can leave a note hanging behind another.
+    longest: seconds that a note of a sample may sound; encoding takes any length. 0: as long as the model likes.
     """
 
     name: ClassVar[str] = "midi"
@@ -52,15 +56,19 @@ class MidiTokenizer:
     band: ClassVar[bool] = False
 
     def __init__(
-        self, program: int = 0, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True
-    ) -> None:
+        self, program: int = 0, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True,
+        longest: float = 0.0,
+    ) -> None:  # fmt: skip
         if not 0 <= program <= 127:
             raise ConfigError(f"program={program}: a MIDI program is 0..127")
         if not 0 <= low <= high <= 127:
             raise ConfigError(f"low={low}, high={high}: pitches are 0..127, low first")
         if not 0 <= stretch < 1:
             raise ConfigError(f"stretch={stretch}: a share from 0 to below 1")
-        self.program, self.low, self.high, self.stretch, self.restrikes = program, low, high, stretch, restrikes
+        if not 0 <= longest < float("inf"):
+            raise ConfigError(f"longest={longest}: a time in seconds, or 0 for no limit")
+        self.program, self.low, self.high, self.stretch = program, low, high, stretch
+        self.restrikes, self.longest = restrikes, longest
 
     def encode(self, item: Notes | Any | str | PathLike[str]) -> np.ndarray:
         """Ids int32 (n,) of Notes, a `PrettyMIDI` or a file. Raises BadInput."""
@@ -111,9 +119,19 @@ class MidiTokenizer:
         render_wav(notes.to_pretty_midi(), sound)
         return [picture, sound]
 
-    def grammar(self, seconds: float | None = None, max_silence: float | None = None) -> MidiGrammar:
-        """What may come next. seconds: where it ends; max_silence: the longest silence in seconds; None: no limit."""
-        return MidiGrammar(self.band, seconds, max_silence, self.restrikes)
+    @property
+    def limits(self) -> dict[str, float]:
+        """What samples keep to: no silence of more than four seconds, no note that is longer than the corpus's."""
+        return {"max_silence": MAX_SILENCE} | ({"max_note": self.longest} if self.longest else {})
+
+    def grammar(
+        self, seconds: float | None = None, max_silence: float | None = None, max_note: float | None = None
+    ) -> MidiGrammar:
+        """What may come next.
+
+        seconds: where it ends; max_silence, max_note: how long nothing, and one note, may sound. None: no limit.
+        """
+        return MidiGrammar(self.band, seconds, max_silence, max_note, self.restrikes)
 
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A window of ids up to 3 semitones up or down and faster or slower by `stretch`; its length may change."""
@@ -142,7 +160,10 @@ class MidiTokenizer:
         return {"program": self.program} | self._shared()
 
     def _shared(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "stretch": self.stretch, "restrikes": self.restrikes}
+        return {
+            "low": self.low, "high": self.high, "stretch": self.stretch, "restrikes": self.restrikes,
+            "longest": self.longest,
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Self:
@@ -156,8 +177,10 @@ class BandTokenizer(MidiTokenizer):
     vocab_size: ClassVar[int] = codec.BAND_SIZE
     band: ClassVar[bool] = True
 
-    def __init__(self, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True) -> None:
-        super().__init__(0, low, high, stretch, restrikes)
+    def __init__(
+        self, low: int = 0, high: int = 127, stretch: float = 0.05, restrikes: bool = True, longest: float = 0.0
+    ) -> None:
+        super().__init__(0, low, high, stretch, restrikes, longest)
 
     def to_dict(self) -> dict[str, Any]:
         return self._shared()
@@ -167,7 +190,7 @@ def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     """The tokenizer for a corpus: "band" where there are drums or several programs not all pianos, else "midi".
 
     Its low..high is the piano's where every note lies on its keys. It goes without restrikes: on one instrument a
-    sounding pitch is not struck again before it is let go.
+    sounding pitch is not struck again before it is let go. Samples hold no note longer than nine pieces in ten do.
     """
     pieces = list(summaries)
     programs = frozenset().union(*(piece.programs for piece in pieces))
@@ -175,9 +198,12 @@ def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     low, high = PIANO_KEYS
     if not pitches or min(pitches) < low or max(pitches) > high:
         low, high = 0, 127
+    held = [piece.longest for piece in pieces if piece.programs]
+    longest = round(float(np.quantile(held, USUAL)), 2) if held else 0.0
     if any(piece.drums for piece in pieces) or not (programs <= PIANOS or len(programs) == 1):
-        return BandTokenizer(low, high, restrikes=False)
-    return MidiTokenizer(next(iter(programs)) if len(programs) == 1 else 0, low, high, restrikes=False)
+        return BandTokenizer(low, high, restrikes=False, longest=longest)
+    program = next(iter(programs)) if len(programs) == 1 else 0
+    return MidiTokenizer(program, low, high, restrikes=False, longest=longest)
 
 
 def _random_notes(rng: np.random.Generator, n: int, band: bool) -> Notes:
