@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
 from seqmodal.training.lit import as_tensors
-from seqmodal.training.optimizer import warmup_stable_decay
+from seqmodal.training.optimizer import make_schedule
 from seqmodal.training.recipe import recipe_of_run
 from seqmodal.training.record import read_metrics
 from seqmodal.training.run import validation_batches
@@ -127,7 +127,7 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
     optimizer, model = adamw(config, rate)
     a_step = sorted(step(model, optimizer, batches, number, training.precision) for number in range(9))[4]
     steps = int(minutes * 60 / a_step)
-    schedule = warmup_stable_decay(steps, training.warmup, training.decay, training.final_lr)
+    schedule = make_schedule(replace(training, steps=steps))
     torch.manual_seed(training.seed)
     optimizer, model = adamw(config, rate)
     spent, valid = 0.0, []

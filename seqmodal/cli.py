@@ -300,6 +300,7 @@ def _object(given: list[str], verb: str, wanted: str) -> tuple[str, list[str]]:
 
 def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str | None]:
     """The recipe's module, its configuration from --preset, --config and the flags, and --out."""
+    from seqmodal.config import PRESETS
     from seqmodal.training.recipe import configure, find_recipe
 
     module = find_recipe(recipe)
@@ -310,7 +311,7 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
         *([("out", out, field(default=None))] if verb == "train" else []),
         (
             "preset",
-            Annotated[str | None, tyro.conf.arg(help="A decoder shape: tiny, small or base.")],
+            Annotated[str | None, tyro.conf.arg(help=f"A decoder by name: {', '.join(PRESETS)}.")],
             field(default=None),
         ),
         ("config", Annotated[str | None, tyro.conf.arg(help="YAML file of settings.")], field(default=None)),
@@ -324,6 +325,7 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
         flags,
         args=given,
         default=flags(**known),
+        config=(tyro.conf.AvoidSubcommands,),
         prog=f"seqmodal {verb} {recipe}",
         description=f"{module.__doc__}\n\nFlags win over --config, which wins over --preset.",
     )

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from seqmodal.config import DecoderConfig
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
-from seqmodal.nn.block import Block
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
-from seqmodal.nn.norm import rms_norm
-from seqmodal.nn.position import Rotary
-from seqmodal.nn.state import KVCache
+from seqmodal.nn.norm import make_norm
+from seqmodal.nn.position import embedding_position, rotary_angles, shared_scores
+from seqmodal.nn.stack import UniversalStack, make_stack
+from seqmodal.nn.state import KVCache, MemoryCall, SegmentMemory
 
 PREFILL_CHUNK = 128
 """Positions that a windowed cache takes at once; longer calls are cut into such chunks."""
@@ -27,13 +27,15 @@ class DecoderOutput:
 
     Attributes:
         hidden: (B, T, D), normalised, ready for `Decoder.logits`.
-        state: the cache after this call, None without one.
+        state: the state after this call, None without one.
         aux_loss: a scalar that training adds to its loss; None where the stack has none.
+        steps: (B, T), how often the block was applied at each position; None where that is fixed.
     """
 
     hidden: Tensor
-    state: KVCache | None = None
+    state: KVCache | SegmentMemory | None = None
     aux_loss: Tensor | None = None
+    steps: Tensor | None = None
 
 
 class Decoder(nn.Module):
@@ -52,9 +54,12 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.shift_scales = nn.Parameter(torch.zeros(config.token_shift, config.d_model))
-        self.rotary = Rotary(config.head_dim, config.rotary_base)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.position = embedding_position(config)
+        self.embedding_norm = make_norm(config) if config.embedding_norm else None
+        self.shared_scores = shared_scores(config)
+        self.stack = make_stack(config)
+        self.final_norm = make_norm(config) if config.norm_place == "pre" else None
+        self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.value_layers = sorted({0, config.num_layers - 1}) if config.value_embeddings else []
         kv = config.kv_heads * config.head_dim
         self.value_embeddings = nn.ModuleList(nn.Embedding(config.vocab_size, kv) for _ in self.value_layers)
@@ -62,17 +67,33 @@ class Decoder(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """All weights get their start here: normal embeddings, matrices uniform to variance 1 / fan-in, and zeros for
-        what writes to the residual stream and for the head, so that the untrained model predicts uniformly."""
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=1.0)
-            elif isinstance(module, nn.Linear):
-                bound = (3 / module.in_features) ** 0.5
-                nn.init.uniform_(module.weight, -bound, bound)
+        """All weights get their start here.
+
+        With zero_init: normal embeddings, matrices uniform to variance 1 / fan-in, and zeros for what writes to the
+        residual stream and for the head, so that the untrained model predicts uniformly. Without: normal with deviation
+        0.02, less for what writes to the residual stream (GPT-2). An embedding that is also the head has 0.02 always.
+        """
+        config = self.config
         for name, weight in self.named_parameters():
-            if name.endswith(("out_proj.weight", "down.weight", "head.weight")):
+            writes = name.endswith(("out_proj.weight", "down.weight"))
+            if weight.ndim < 2 or name in ("shift_scales", "stack.time_embedding"):
+                continue  # biases at zero, gains at one, scales as they were made
+            if config.zero_init and (writes or name == "head.weight"):
                 nn.init.zeros_(weight)
+            elif name.endswith(("_bias", "scores.keys", "scores.values", "shared_scores.weight")):
+                nn.init.zeros_(weight)
+            elif not config.zero_init or name == "position.weight" or (config.tied_head and name == "embedding.weight"):
+                nn.init.normal_(weight, std=0.02 / (2 * config.num_layers) ** 0.5 if writes else 0.02)
+            elif name.startswith(("embedding.", "value_embeddings.")):
+                nn.init.normal_(weight, std=1.0)
+            else:
+                bound = (3 / weight.shape[1]) ** 0.5
+                nn.init.uniform_(weight, -bound, bound)
+        for name, weight in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(weight)
+        if isinstance(self.stack, UniversalStack) and self.stack.halt is not None:
+            nn.init.ones_(self.stack.halt.bias)  # halt soon at first (Dehghani et al. 2019)
 
     def forward(
         self,
@@ -81,34 +102,45 @@ class Decoder(nn.Module):
         *,
         mask: Mask | None = None,
         extra: Tensor | None = None,
-        state: KVCache | None = None,
+        state: KVCache | SegmentMemory | None = None,
     ) -> DecoderOutput:
         """Read ids.
 
         Args:
             ids: (B, T) int64.
-            positions: (B, T) int64; None: 0, 1, … or, with a state, on from each row's length. With a state, -1 marks
+            positions: (B, T) int64; None: 0, 1, … or, with a cache, on from each row's length. With a cache, -1 marks
                 padding, which is neither seen nor kept.
-            mask: documents and spans seen both ways; plain causality when None. Not together with a state.
+            mask: documents and spans seen both ways; plain causality when None. Not together with a cache.
             extra: (B, T, D), added to the embeddings.
-            state: a cache from `new_state` or an earlier call; it is written in place and belongs to the output.
+            state: a cache from `new_state`, which is written in place and belongs to the output, or a memory from
+                `new_memory`, which is left as it is.
         """
+        if isinstance(state, SegmentMemory):
+            if positions is not None:
+                raise ConfigError("positions and a memory do not go together: the text goes on from the memory")
+            return self._read(ids, self._remembering(ids, mask, state), extra)
         if state is None:
-            return DecoderOutput(self._read(ids, self._whole(ids, positions, mask), extra))
+            return self._read(ids, self._whole(ids, positions, mask), extra)
         if mask is not None:
-            raise ConfigError("a mask of documents or spans and a state do not go together; read spans without a state")
-        if positions is None:
-            positions = state.lengths.unsqueeze(1) + torch.arange(ids.shape[1], device=ids.device)
+            raise ConfigError("a mask of documents or spans and a cache do not go together; read spans without a cache")
+        if state.limit is not None:
+            end = int(state.lengths.max()) + ids.shape[1] if positions is None else int(positions.max()) + 1
+            if end > state.limit:
+                raise ConfigError(f"position {end - 1} does not fit a state of {state.limit} positions")
         parts = []
         for at in range(0, ids.shape[1], state.chunk):
             cut = slice(at, at + state.chunk)
-            layout = self._cached(ids[:, cut], positions[:, cut], state)
+            layout = self._cached(ids[:, cut], None if positions is None else positions[:, cut], state)
             parts.append(self._read(ids[:, cut], layout, extra[:, cut] if extra is not None else None))
-        return DecoderOutput(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], state)
+        if len(parts) == 1:
+            return parts[0]
+        steps = None if parts[0].steps is None else torch.cat([p.steps for p in parts if p.steps is not None], dim=1)
+        return DecoderOutput(torch.cat([part.hidden for part in parts], dim=1), state, steps=steps)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) to (…, V) float32, over all rows of the vocabulary."""
-        logits = self.head(hidden).float()
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        logits = F.linear(hidden, weight).float()
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
@@ -117,13 +149,21 @@ class Decoder(nn.Module):
 
         Args:
             batch: rows.
-            capacity: positions it must hold at most; None: what unlimited streaming needs where attention has a
-                window, else the training context.
+            capacity: positions it must hold at most; None: what unlimited streaming needs where attention has a window
+                or a memory, else the training context.
+
+        Raises:
+            ConfigError: for more positions than there are learned or sinusoidal ones.
         """
         config, weight = self.config, self.embedding.weight
-        chunk, limit = PREFILL_CHUNK, None
-        if config.window and (capacity is None or capacity > config.window + chunk):
-            size = config.window + chunk - 1
+        chunk, limit, reach = PREFILL_CHUNK, None, self._reach
+        if config.position.absolute and capacity is not None and capacity > config.max_seq_len:
+            raise ConfigError(
+                f"capacity {capacity} is more than max_seq_len {config.max_seq_len}, and position "
+                f"{config.position.kind} knows no others"
+            )
+        if reach and not config.position.absolute and (capacity is None or capacity > reach + chunk):
+            size = reach + chunk - 1
         else:
             size = limit = capacity or config.max_seq_len
             chunk = size
@@ -139,43 +179,105 @@ class Decoder(nn.Module):
             device=weight.device,
         )
 
+    def new_memory(self, batch: int) -> SegmentMemory:
+        """An empty memory of `config.memory` positions.
+
+        Raises:
+            ConfigError: for a decoder without memory.
+        """
+        config, weight = self.config, self.embedding.weight
+        if not config.memory:
+            raise ConfigError("this decoder has no memory: config.memory is 0")
+        return SegmentMemory.empty(
+            config.num_layers, batch, config.memory, config.d_model, weight.dtype, weight.device
+        )
+
+    @property
+    def _reach(self) -> int:
+        """How far back a position sees while ids come one by one; 0: over everything. A decoder with memory has seen
+        what it remembers and its own segment."""
+        config = self.config
+        return config.memory + config.max_seq_len if config.memory else config.window
+
     def _whole(self, ids: Tensor, positions: Tensor | None, mask: Mask | None) -> Layout:
         """Layout of a call that sees all of its sequence at once."""
         index = torch.arange(ids.shape[1], device=ids.device)
-        angles = self.rotary.angles(index if positions is None else positions, self.embedding.weight.dtype)
-        mask = mask.simplified() if mask is not None else None
+        at = index if positions is None else positions
+        mask, window, seen = mask.simplified() if mask is not None else None, self.config.window, None
+        scored = self.shared_scores is not None or self.stack.blocks[0].attention.scores is not None
+        causal = mask is None or mask.is_causal
+        in_blocks = bool(window) and ids.shape[1] > window and causal and not scored
+        if in_blocks:
+            seen = block_masks(ids.shape[1], window, mask, ids.device)
+        elif mask is not None or (scored and positions is not None):
+            seen = attend_to_self_if_blind(visible(index, index, window=window, queries=mask, keys=mask))
+        angles = rotary_angles(self.config, at, self.embedding.weight.dtype)
+        return Layout(
+            at, at, window, seen, in_blocks, causal, angles, angles, self.shared_scores,
+            self._shifted(ids, None if mask is None else mask.document),
+        )  # fmt: skip
+
+    def _remembering(self, ids: Tensor, mask: Mask | None, memory: SegmentMemory) -> Layout:
+        """Layout of a call whose text goes on from a memory."""
+        if mask is not None and not mask.is_causal:
+            raise ConfigError("spans seen both ways and a memory do not go together")
+        document = torch.zeros_like(ids) if mask is None or mask.document is None else mask.document
+        call = MemoryCall(memory, torch.cat((memory.ids, ids), 1), torch.cat((memory.document, document), 1))
+        key = torch.arange(call.ids.shape[1], device=ids.device)
+        query = key[-ids.shape[1] :]
+        seen = visible(query, key, window=0, queries=Mask(document), keys=Mask(call.document))
+        dtype = self.embedding.weight.dtype
+        before = tuple(past[:, -ids.shape[1] :] for past in self._shifted(call.ids, call.document))
+        return Layout(
+            query, key, 0, attend_to_self_if_blind(seen), angles=rotary_angles(self.config, query, dtype),
+            key_angles=rotary_angles(self.config, key, dtype), shared_scores=self.shared_scores, before=before,
+            memory=call,
+        )  # fmt: skip
+
+    def _cached(self, ids: Tensor, positions: Tensor | None, state: KVCache) -> Layout:
+        """Layout of a call that goes on from a cache."""
+        call, length = state.advance(ids, positions), ids.shape[1]
+        held, seen, window = state.positions[:, call.held], None, self._reach
+        if call.even:
+            query, key = held[0, -length:], held[0]
+            if (window and len(key) > window) or 1 < length < len(key):
+                seen = visible(query, key, window=window)
+        else:
+            query, key = (state.lengths.unsqueeze(1) - length + torch.arange(length, device=ids.device), held)
+            query = query if positions is None else positions
+            seen = attend_to_self_if_blind(visible(query, key, window=window))
+        angles = rotary_angles(self.config, query, self.embedding.weight.dtype)
+        rows = query.expand(len(ids), -1)
+        before = tuple(state.before(rows, back) for back in range(1, self.config.token_shift + 1))
+        return Layout(
+            query, key, window, seen, False, True, angles, angles, self.shared_scores, before, cache=call
+        )  # fmt: skip
+
+    def _shifted(self, ids: Tensor, document: Tensor | None) -> tuple[Tensor, ...]:
+        """The ids one, two, … before each, -1 where the document has none."""
         shifts = range(1, self.config.token_shift + 1)
         before = [F.pad(ids, (back, 0), value=-1)[:, : ids.shape[1]] for back in shifts]
-        if mask is not None and mask.document is not None:
-            other = [F.pad(mask.document, (back, 0), value=-1)[:, : ids.shape[1]] != mask.document for back in shifts]
+        if document is not None:
+            other = [F.pad(document, (back, 0), value=-1)[:, : ids.shape[1]] != document for back in shifts]
             before = [past.masked_fill(hidden, -1) for past, hidden in zip(before, other, strict=True)]
-        window = self.config.window
-        if window and ids.shape[1] > window and (mask is None or mask.span is None):
-            return Layout(angles, block_masks(ids.shape[1], window, mask, ids.device), tuple(before), in_blocks=True)
-        if mask is None:
-            return Layout(angles, None, tuple(before))
-        seen = visible(index, index, window=window, queries=mask, keys=mask)
-        return Layout(angles, attend_to_self_if_blind(seen), tuple(before))
+        return tuple(before)
 
-    def _cached(self, ids: Tensor, positions: Tensor, state: KVCache) -> Layout:
-        """Layout of a call that goes on from a cache."""
-        if state.limit is not None and int(positions.max()) >= state.limit:
-            raise ConfigError(f"position {int(positions.max())} does not fit a state of {state.limit} positions")
-        index = state.advance(ids, positions)
-        seen = attend_to_self_if_blind(visible(positions, state.positions, window=self.config.window))
-        before = tuple(state.before(positions, back) for back in range(1, self.config.token_shift + 1))
-        angles = self.rotary.angles(positions, self.embedding.weight.dtype)
-        return Layout(angles, seen, before, cache=state, index=index)
-
-    def _read(self, ids: Tensor, layout: Layout, extra: Tensor | None) -> Tensor:
+    def _read(self, ids: Tensor, layout: Layout, extra: Tensor | None) -> DecoderOutput:
         x = self.embedding(ids) if extra is None else self.embedding(ids) + extra
         for scale, past in zip(self.shift_scales, layout.before, strict=True):
             x = x + scale * (self.embedding(past.clamp(min=0)) * (past >= 0).unsqueeze(-1))
-        x = rms_norm(x)
+        if self.position is not None:
+            x = self.position(x, layout.query)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        context = ids if layout.memory is None else layout.memory.ids
         values = {
-            layer: scale * table(ids)
+            layer: scale * table(context)
             for layer, table, scale in zip(self.value_layers, self.value_embeddings, self.value_scales, strict=True)
         }
-        for layer, block in enumerate(self.blocks):
-            x = block(x, layout, layer, values.get(layer))
-        return rms_norm(x)
+        x, aux_loss, steps = self.stack(x, layout, values)
+        x = x if self.final_norm is None else self.final_norm(x)
+        state = layout.cache.cache if layout.cache is not None else None
+        return DecoderOutput(x, state if layout.memory is None else layout.memory.after(), aux_loss, steps)

@@ -1,237 +1,405 @@
-"""The decoder against a slow NumPy oracle, and its laws: causality, cached equals whole, packed equals alone."""
+"""The decoder against a slow NumPy oracle, and its laws over a pairwise cover of its choices."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from variants import BASE, LENGTH, POSITIONS, described, full_product, ids_of, oracle, pairwise, random_decoder
 
-from seqmodal.config import DecoderConfig
+from seqmodal.config import Alibi, DecoderConfig, Learned, Relative, TransformerXL, Universal, from_dict, to_dict
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
+from seqmodal.nn import attention
 from seqmodal.nn.mask import Mask
 
-SHAPES = {
-    "full": DecoderConfig(vocab_size=23, d_model=16, num_layers=2, num_heads=2, max_seq_len=48),
-    "window": DecoderConfig(vocab_size=23, d_model=16, num_layers=3, num_heads=4, max_seq_len=24, window=8),
-    "multi-query": DecoderConfig(
-        vocab_size=23,
-        d_model=24,
-        num_layers=1,
-        num_heads=4,
-        num_kv_heads=1,
-        max_seq_len=16,
-        window=5,
-        token_shift=1,
-    ),
-    "plain": DecoderConfig(
-        vocab_size=23,
-        d_model=8,
-        num_layers=2,
-        num_heads=2,
-        num_kv_heads=1,
-        d_ff=12,
-        max_seq_len=16,
-        token_shift=0,
-        value_embeddings=False,
-        logit_softcap=0.0,
-    ),
-}
+COVER = pytest.mark.parametrize("config", pairwise(), ids=described)
 
 
-@pytest.fixture(params=SHAPES)
-def decoder(request: pytest.FixtureRequest) -> Decoder:
-    return random_decoder(SHAPES[request.param])
+def logits_of(decoder: Decoder, hidden: torch.Tensor) -> np.ndarray:
+    """In float64, where `Decoder.logits` gives float32."""
+    cap, weight = decoder.config.logit_softcap, decoder.embedding.weight if decoder.head is None else decoder.head.weight
+    found = hidden @ weight.T
+    return (cap * torch.tanh(found / cap) if cap else found).detach().numpy()
 
 
-def random_decoder(config: DecoderConfig) -> Decoder:
-    """All weights random, in float64: a zero-initialised projection would hide a mistake."""
-    torch.manual_seed(1)
-    decoder = Decoder(config).double().eval()
-    for parameter in decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return decoder
+def equals_the_oracle(decoder: Decoder) -> None:
+    ids = ids_of(decoder, 1, LENGTH)
+    found = logits_of(decoder, decoder(ids).hidden)[0]
+    np.testing.assert_allclose(found, oracle(decoder, ids[0].numpy()), atol=1e-10)
 
 
-def ids_of(decoder: Decoder, rows: int, length: int) -> torch.Tensor:
-    return torch.randint(decoder.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(2))
+def sees_what_its_spans_show(decoder: Decoder) -> None:
+    ids = ids_of(decoder, 1, LENGTH)
+    span = torch.zeros_like(ids)
+    span[0, 1:5], span[0, 8:11] = 1, 2
+    sees = np.tril(np.ones((LENGTH, LENGTH), bool))
+    if decoder.config.window:
+        sees &= ~np.tril(sees, -decoder.config.window)
+    sees[1:5, 1:5] = sees[8:11, 8:11] = True
+    found = logits_of(decoder, decoder(ids, mask=Mask(span=span)).hidden)[0]
+    np.testing.assert_allclose(found, oracle(decoder, ids[0].numpy(), sees), atol=1e-10)
 
 
-def oracle(decoder: Decoder, ids: np.ndarray) -> np.ndarray:
-    """Logits (T, V) of one row, position by position and head by head, from the weights and the papers."""
-    c, w = decoder.config, {k: v.detach().numpy() for k, v in decoder.state_dict().items()}
-
-    def norm(x: np.ndarray) -> np.ndarray:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.finfo(x.dtype).eps)
-
-    def turn(x: np.ndarray, at: int) -> np.ndarray:
-        half = len(x) // 2
-        angle = at * c.rotary_base ** (-np.arange(half) * 2 / len(x))
-        pairs = (x[:half] + 1j * x[half:]) * np.exp(1j * angle)
-        return np.concatenate([pairs.real, pairs.imag])
-
-    x = w["embedding.weight"][ids]
-    for back, scale in enumerate(w["shift_scales"], 1):
-        x[back:] += scale * w["embedding.weight"][ids[:-back]]
-    x = norm(x)
-    for layer in range(c.num_layers):
-        p = f"blocks.{layer}."
-        y, out = norm(x), np.zeros_like(x)
-        q, k, v = (y @ w[f"{p}attention.{n}_proj.weight"].T for n in "qkv")
-        if c.value_embeddings and layer in (0, c.num_layers - 1):
-            at = 0 if layer == 0 else len(decoder.value_layers) - 1
-            v = v + w["value_scales"][at] * w[f"value_embeddings.{at}.weight"][ids]
-        for t in range(len(ids)):
-            mixed = []
-            for h in range(c.num_heads):
-                g = h * c.kv_heads // c.num_heads
-                lo = max(0, t - c.window + 1) if c.window else 0
-                part = slice(g * c.head_dim, (g + 1) * c.head_dim)
-                query = turn(norm(q[t, h * c.head_dim : (h + 1) * c.head_dim]), t)
-                scores = np.array([query @ turn(norm(k[s, part]), s) for s in range(lo, t + 1)]) / np.sqrt(c.head_dim)
-                share = np.exp(scores - scores.max())
-                mixed.append((share / share.sum()) @ v[lo : t + 1, part])
-            out[t] = w[f"{p}attention.out_proj.weight"] @ np.concatenate(mixed)
-        x = x + out
-        x = x + np.maximum(norm(x) @ w[f"{p}feed_forward.up.weight"].T, 0) ** 2 @ w[f"{p}feed_forward.down.weight"].T
-    logits = norm(x) @ w["head.weight"].T
-    return c.logit_softcap * np.tanh(logits / c.logit_softcap) if c.logit_softcap else logits
-
-
-def test_equals_the_oracle(decoder: Decoder) -> None:
-    ids = ids_of(decoder, 1, 21)
-    found = decoder.head(decoder(ids).hidden)[0].detach()
-    cap = decoder.config.logit_softcap
-    found = cap * torch.tanh(found / cap) if cap else found
-    np.testing.assert_allclose(found.numpy(), oracle(decoder, ids[0].numpy()), atol=1e-10)
-
-
-def test_gradient_reaches_just_what_the_mask_shows(decoder: Decoder) -> None:
-    ids, config = ids_of(decoder, 1, 20), decoder.config
-    extra = torch.zeros(1, 20, config.d_model, dtype=torch.float64, requires_grad=True)
+def gradient_reaches_just_what_the_mask_shows(decoder: Decoder) -> None:
+    ids, config = ids_of(decoder, 1, LENGTH), decoder.config
+    extra = torch.zeros(1, LENGTH, config.d_model, dtype=torch.float64, requires_grad=True)
     hidden = decoder(ids, extra=extra).hidden
-    for t in (0, 7, 19):
-        (grad,) = torch.autograd.grad(hidden[0, t].sum(), extra, retain_graph=True)
-        reach = (config.window - 1) * config.num_layers if config.window else 20  # `extra` is not shifted
+    weight = torch.linspace(-1, 1, config.d_model, dtype=torch.float64)  # the sum of a post-norm row is constant
+    for t in (0, 6, LENGTH - 1):
+        (grad,) = torch.autograd.grad((hidden[0, t] * weight).sum(), extra, retain_graph=True)
+        reach = (config.window - 1) * config.num_layers if config.window else LENGTH  # `extra` is not shifted
         seen = grad[0].abs().sum(-1) > 0
-        expected = torch.tensor([t - reach <= s <= t for s in range(20)])
-        assert seen.equal(expected)
+        expected = torch.tensor([t - reach <= s <= t for s in range(LENGTH)])
+        if isinstance(config.stack, Universal) and config.stack.halting:  # who halts early looks less far
+            assert not (seen & ~expected).any() and seen[t]
+        else:
+            assert seen.equal(expected)
 
 
-@pytest.mark.parametrize("cuts", [[1] * 40, [13, 1, 26], [40]])
-def test_cached_equals_whole(decoder: Decoder, cuts: list[int]) -> None:
-    ids = ids_of(decoder, 2, 40)
-    state, parts = decoder.new_state(2, capacity=40), []
+def cached_equals_whole(decoder: Decoder, cuts: list[int]) -> None:
+    ids = ids_of(decoder, 2, sum(cuts))
+    whole = decoder(ids).hidden
+    state, parts = decoder.new_state(2, capacity=sum(cuts)), []
     for part in ids.split(cuts, dim=1):
-        out = decoder(part, state=state)
-        state = out.state
-        parts.append(out.hidden)
-    torch.testing.assert_close(torch.cat(parts, 1), decoder(ids).hidden, atol=1e-10, rtol=0)
+        parts.append(decoder(part, state=state).hidden)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-10, rtol=0)
 
 
-def test_a_windowed_cache_streams_past_its_size() -> None:
-    decoder = random_decoder(SHAPES["window"])
-    ids = ids_of(decoder, 1, 700)
-    state = decoder.new_state(1)
-    assert state.capacity < 200
-    with torch.inference_mode():
-        streamed = torch.cat([decoder(part, state=state).hidden for part in ids.split([300, 1, 399], dim=1)], 1)
-        torch.testing.assert_close(streamed, decoder(ids).hidden, atol=1e-10, rtol=0)
-
-
-def test_ragged_rows_equal_each_alone(decoder: Decoder) -> None:
+def ragged_rows_equal_each_alone(decoder: Decoder) -> None:
     ids = ids_of(decoder, 3, 12)
     lengths = torch.tensor([12, 5, 9])
     at = torch.arange(12).expand(3, -1)
-    positions = torch.where(at < lengths.unsqueeze(1), at, -1)
-    state = decoder.new_state(3, capacity=32)
-    hidden = decoder(ids, positions, state=state).hidden
-    more = decoder(ids[:, :2], state=state).hidden
+    state = decoder.new_state(3, capacity=20)
+    hidden = decoder(ids, torch.where(at < lengths.unsqueeze(1), at, -1), state=state).hidden
+    more = torch.cat([decoder(ids[:, i : i + 1], state=state).hidden for i in range(2)], 1)
     assert state.lengths.tolist() == [14, 7, 11]
     for row, length in enumerate(lengths.tolist()):
-        alone = decoder(torch.cat([ids[row : row + 1, :length], ids[row : row + 1, :2]], 1)).hidden
-        torch.testing.assert_close(hidden[row, :length], alone[0, :length], atol=1e-10, rtol=0)
-        torch.testing.assert_close(more[row], alone[0, length:], atol=1e-10, rtol=0)
+        alone = decoder(torch.cat((ids[row : row + 1, :length], ids[row : row + 1, :2]), 1)).hidden[0]
+        torch.testing.assert_close(hidden[row, :length], alone[:length], atol=1e-10, rtol=0)
+        torch.testing.assert_close(more[row], alone[length:], atol=1e-10, rtol=0)
 
 
-def test_packed_documents_equal_each_alone(decoder: Decoder) -> None:
-    ids = ids_of(decoder, 1, 30)
-    document = torch.tensor([[0] * 11 + [1] * 15 + [-1] * 4])
-    hidden = decoder(ids, mask=Mask(document=document)).hidden
-    assert torch.isfinite(hidden).all()
-    for cut in (slice(0, 11), slice(11, 26)):
-        torch.testing.assert_close(hidden[:, cut], decoder(ids[:, cut]).hidden, atol=1e-10, rtol=0)
-
-
-def test_a_span_is_seen_both_ways() -> None:
-    decoder = random_decoder(SHAPES["full"])
-    ids, span = ids_of(decoder, 1, 10), torch.tensor([[1] * 4 + [0] * 6])
-    other = ids.clone()
-    other[0, 3] = (other[0, 3] + 1) % 23
-    first, second = (decoder(i, mask=Mask(span=span)).hidden for i in (ids, other))
-    assert not torch.allclose(first[0, 0], second[0, 0])
-    assert torch.equal(decoder(ids).hidden[0, 0], decoder(other).hidden[0, 0])
-
-
-def test_truncating_and_reordering_the_cache(decoder: Decoder) -> None:
+def truncated_and_reordered(decoder: Decoder) -> None:
     ids = ids_of(decoder, 2, 12)
-    state = decoder.new_state(2, capacity=32)
+    state = decoder.new_state(2, capacity=20)
     decoder(ids, state=state)
-    state.truncate(torch.tensor([7, 7]))
+    state.truncate(torch.tensor([7, 9]))
     state.reorder(torch.tensor([1, 0]))
-    again = decoder(ids.flip(0)[:, 7:], state=state).hidden
-    torch.testing.assert_close(again, decoder(ids).hidden.flip(0)[:, 7:], atol=1e-10, rtol=0)
+    at = torch.tensor([[9, 10, 11, -1, -1], [7, 8, 9, 10, 11]])
+    again = decoder(torch.stack((ids[1, [9, 10, 11, 0, 0]], ids[0, 7:])), at, state=state).hidden
+    whole = decoder(ids).hidden
+    torch.testing.assert_close(again[0, :3], whole[1, 9:], atol=1e-10, rtol=0)
+    torch.testing.assert_close(again[1], whole[0, 7:], atol=1e-10, rtol=0)
 
 
-def test_a_window_longer_than_the_text_is_full_attention() -> None:
-    wide, full = (
-        random_decoder(DecoderConfig(vocab_size=23, d_model=16, num_layers=2, num_heads=2, max_seq_len=48, window=w))
-        for w in (40, 0)
-    )
-    ids = ids_of(full, 1, 40)
-    torch.testing.assert_close(wide(ids).hidden, full(ids).hidden)
+def packed_equals_each_alone(decoder: Decoder) -> None:
+    if decoder.config.position.absolute:
+        return  # its positions go on through the row; see the test with positions of its own
+    ids = ids_of(decoder, 1, LENGTH)
+    document = torch.tensor([[0] * 3 + [1] * 7 + [2] * 2 + [-1] * 2])
+    hidden = decoder(ids, mask=Mask(document=document)).hidden[0]
+    for start, stop in ((0, 3), (3, 10), (10, 12)):
+        alone = decoder(ids[:, start:stop]).hidden[0]
+        torch.testing.assert_close(hidden[start:stop], alone, atol=1e-10, rtol=0)
+    assert torch.isfinite(hidden).all()
 
 
-def test_parameters_are_counted_from_the_configuration(decoder: Decoder) -> None:
+def rebuilt_is_the_same(decoder: Decoder) -> None:
+    ids, weights = ids_of(decoder, 2, 9), decoder.state_dict()
+    again = Decoder(from_dict(DecoderConfig, to_dict(decoder.config))).double().eval()
+    again.load_state_dict(weights)
+    assert torch.equal(again(ids).hidden, decoder(ids).hidden)
     assert sum(p.numel() for p in decoder.parameters()) == decoder.config.num_parameters
 
 
-def test_untrained_it_predicts_uniformly() -> None:
-    decoder = Decoder(SHAPES["window"])
-    logits = decoder.logits(decoder(ids_of(decoder, 1, 5)).hidden)
-    assert torch.equal(logits, torch.zeros_like(logits))
+LAWS = [
+    equals_the_oracle,
+    sees_what_its_spans_show,
+    gradient_reaches_just_what_the_mask_shows,
+    lambda decoder: cached_equals_whole(decoder, [LENGTH]),
+    lambda decoder: cached_equals_whole(decoder, [1] * 3 + [6, 1, 2] + [1] * 8),
+    ragged_rows_equal_each_alone,
+    truncated_and_reordered,
+    packed_equals_each_alone,
+    rebuilt_is_the_same,
+]
+
+
+@COVER
+def test_laws(config: DecoderConfig) -> None:
+    decoder = random_decoder(config)
+    for law in LAWS:
+        law(decoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("position", POSITIONS)
+def test_laws_over_the_full_product(position: str) -> None:
+    for config in full_product(position):
+        decoder = random_decoder(config)
+        for law in LAWS:
+            try:
+                law(decoder)
+            except AssertionError as error:
+                raise AssertionError(f"{law}: {config}") from error
+
+
+@COVER
+def test_float32_is_near(config: DecoderConfig) -> None:
+    decoder = random_decoder(config)
+    ids = ids_of(decoder, 1, LENGTH)
+    exact = decoder(ids).hidden
+    if decoder.config.norm_place == "pre" and not isinstance(config.stack, Universal):
+        torch.testing.assert_close(decoder.float()(ids).hidden.double(), exact, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_cut_into_many_queries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores in blocks of queries, computed twice in training, are those of all at once; gradients too."""
+    for window in (0, 5):
+        decoder = random_decoder(replace(BASE, position=POSITIONS[name], window=window, num_kv_heads=2))
+        ids, found = ids_of(decoder, 2, 13), []
+        document = torch.tensor([[0] * 13, [0] * 6 + [1] * 7])
+        for size, mask in ((256, None), (4, None), (256, Mask(document)), (4, Mask(document))):
+            monkeypatch.setattr(attention, "QUERY_BLOCK", size)
+            decoder.zero_grad()
+            hidden = decoder(ids, mask=mask).hidden
+            hidden.square().sum().backward()
+            found.append([hidden, *(p.grad for p in decoder.parameters() if p.grad is not None)])
+        for a, b in ((found[0], found[1]), (found[2], found[3])):
+            for one, other in zip(a, b, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_windowed_cache_streams_past_its_size(name: str) -> None:
+    position = POSITIONS[name]
+    decoder = random_decoder(replace(BASE, position=position, num_layers=2, window=8))
+    state = decoder.new_state(1)
+    if position.absolute:
+        assert state.limit == decoder.config.max_seq_len
+        return
+    ids = ids_of(decoder, 1, 700)
+    assert state.capacity < 200 and state.limit is None
+    with torch.inference_mode():
+        streamed = torch.cat([decoder(part, state=state).hidden for part in ids.split([300, 1, 1, 398], dim=1)], 1)
+        torch.testing.assert_close(streamed, decoder(ids).hidden, atol=1e-10, rtol=0)
+        # what was taken back and is read again is as it was
+        state.truncate(torch.tensor([690]))
+        again = decoder(ids[:, 690:], state=state).hidden
+    torch.testing.assert_close(again, streamed[:, 690:], atol=1e-10, rtol=0)
+
+
+def test_given_positions_are_what_counts() -> None:
+    """A row packed with positions that begin anew is each document alone, for absolute positions too."""
+    for name, position in POSITIONS.items():
+        decoder = random_decoder(replace(BASE, position=position))
+        ids = ids_of(decoder, 1, 10)
+        document = torch.tensor([[0] * 4 + [1] * 6])
+        positions = torch.tensor([[*range(4), *range(6)]])
+        hidden = decoder(ids, positions, mask=Mask(document)).hidden[0]
+        torch.testing.assert_close(hidden[4:], decoder(ids[:, 4:]).hidden[0], atol=1e-10, rtol=0, msg=name)
+
+
+def test_an_order_of_ones_own() -> None:
+    """Positions read in another order, by the mask, equal the same text laid out in that order."""
+    decoder = random_decoder(replace(BASE, token_shift=0))
+    ids, order = ids_of(decoder, 1, 9), torch.randperm(9, generator=torch.Generator().manual_seed(0)).unsqueeze(0)
+    hidden = decoder(ids, mask=Mask(order=order, reveal=order)).hidden
+    laid_out = torch.argsort(order[0])
+    other = decoder(ids[:, laid_out], laid_out.unsqueeze(0)).hidden
+    torch.testing.assert_close(hidden[:, laid_out], other, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("place", ["pre", "post"])
+@pytest.mark.parametrize("stack", [None, Universal(), Universal(halting=False)])
+@pytest.mark.parametrize("name", [name for name, position in POSITIONS.items() if not position.absolute])
+def test_a_memory_that_holds_all_is_the_whole_text(name: str, place: str, stack: Universal | None) -> None:
+    config = replace(BASE, position=POSITIONS[name], memory=30, norm_place=place, num_kv_heads=2)
+    decoder = random_decoder(replace(config, stack=stack) if stack else config)
+    ids = ids_of(decoder, 2, 24)
+    document = torch.tensor([[0] * 24, [4] * 11 + [5] * 13])
+    whole = decoder(ids, mask=Mask(document)).hidden
+    memory, parts, at = decoder.new_memory(2), [], 0
+    for length in (7, 1, 10, 6):
+        cut = slice(at, at + length)
+        out = decoder(ids[:, cut], mask=Mask(document[:, cut]), state=memory)
+        memory, at = out.state, at + length
+        parts.append(out.hidden)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-10, rtol=0)
+    state = decoder.new_state(2)  # the same text from a cache, which generation uses
+    cached = torch.cat([decoder(part, state=state).hidden for part in ids.split([9, 1, 14], dim=1)], 1)
+    torch.testing.assert_close(cached[0], whole[0], atol=1e-10, rtol=0)
+
+
+def test_a_short_memory_forgets_and_learns() -> None:
+    decoder = random_decoder(replace(BASE, position=TransformerXL(), memory=4, num_layers=1, token_shift=0))
+    ids = ids_of(decoder, 1, 12)
+    memory = decoder.new_memory(1)
+    memory = decoder(ids[:, :6], state=memory).state
+    out = decoder(ids[:, 6:], state=memory)
+    assert memory.hidden[0].shape == (1, 4, 16) and not memory.hidden[0].requires_grad
+    one = ids.clone()
+    one[0, 1] = (one[0, 1] + 1) % 11  # out of the memory's reach in one layer
+    other = decoder(one[:, 6:], state=decoder(one[:, :6], state=decoder.new_memory(1)).state)
+    assert torch.equal(out.hidden, other.hidden)
+    # keys of the memory are computed anew: their weights get a gradient from them
+    weight = decoder.stack.blocks[0].attention.k_proj.weight
+    with_memory = torch.autograd.grad(out.hidden[0, 0].square().sum(), weight)[0]
+    assert with_memory.abs().sum() > 0, "the first position sees nothing but itself and the memory"
+    for wrong in ({"positions": torch.arange(3).unsqueeze(0)}, {"mask": Mask(span=torch.ones(1, 3, dtype=torch.long))}):
+        with pytest.raises(ConfigError, match="do not go together"):
+            decoder(ids[:, :3], state=memory, **wrong)
+    with pytest.raises(ConfigError, match="no memory"):
+        random_decoder(BASE).new_memory(1)
+
+
+def test_a_universal_stack_of_one_step_is_one_layer() -> None:
+    for halting in (False, True):
+        plain = random_decoder(replace(BASE, num_layers=1))
+        universal = Decoder(replace(BASE, num_layers=1, stack=Universal(halting=halting))).double().eval()
+        missing = universal.load_state_dict(plain.state_dict(), strict=False)
+        assert not missing.unexpected_keys
+        ids = ids_of(plain, 2, 9)
+        torch.testing.assert_close(universal(ids).hidden, plain(ids).hidden, atol=1e-12, rtol=0)
+
+
+def test_halting_differs_by_position_and_costs() -> None:
+    decoder = random_decoder(replace(BASE, num_layers=5, stack=Universal(ponder_cost=0.5)))
+    out = decoder(ids_of(decoder, 2, LENGTH))
+    steps = out.steps
+    assert steps is not None and steps.min() >= 1 and steps.max() <= 5 and len(steps.unique()) > 1
+    assert 0.5 * steps.mean() <= out.aux_loss <= 0.5 * (steps.mean() + 1)
+    halt = decoder.stack.halt.weight
+    assert torch.autograd.grad(out.aux_loss, halt)[0].abs().sum() > 0
+    assert random_decoder(BASE)(ids_of(decoder, 1, 3)).aux_loss is None
+
+
+def test_a_window_longer_than_the_text_is_full_attention() -> None:
+    for position in POSITIONS.values():
+        full = random_decoder(replace(BASE, position=position))
+        windowed = random_decoder(replace(BASE, position=position, window=20))
+        ids = ids_of(full, 1, LENGTH)
+        torch.testing.assert_close(windowed(ids).hidden, full(ids).hidden, atol=1e-12, rtol=0)
+
+
+def test_grouped_heads_with_repeated_weights_are_multi_head() -> None:
+    for position in POSITIONS.values():
+        grouped = random_decoder(replace(BASE, position=position, num_kv_heads=2))
+        multi = random_decoder(replace(BASE, position=position))
+        weights = grouped.state_dict()
+        for name, weight in weights.items():
+            if "k_proj" in name or "v_proj" in name or "value_embeddings" in name:
+                axis = 1 if "value_embeddings" in name else 0
+                weights[name] = weight.unflatten(axis, (2, 4)).repeat_interleave(2, dim=axis).flatten(axis, axis + 1)
+        multi.load_state_dict(weights)
+        ids = ids_of(grouped, 2, 9)
+        torch.testing.assert_close(multi(ids).hidden, grouped(ids).hidden, atol=1e-12, rtol=0)
+
+
+def test_relative_scores_take_memory_linear_in_length() -> None:
+    """Skewing makes no tensor of length x length x width; an index of vectors would."""
+    decoder = random_decoder(replace(BASE, position=Relative(max_distance=300), max_seq_len=300, num_layers=1))
+    biggest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal biggest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(tensor, torch.Tensor):
+                    biggest = max(biggest, tensor.numel())
+            return out
+
+    with torch.no_grad(), Watch():
+        decoder(ids_of(decoder, 1, 300))
+    assert biggest <= 4 * 256 * (300 + 256 + 1), "heads x queries of a block x distances"
+
+
+def test_alibi_extrapolates() -> None:
+    """Trained at 128, read at 512: the loss does not rise."""
+    torch.manual_seed(0)
+    config = DecoderConfig(
+        vocab_size=8, d_model=32, num_layers=2, num_heads=2, max_seq_len=128, position=Alibi(), token_shift=0,
+        value_embeddings=False,
+    )  # fmt: skip
+    decoder = Decoder(config)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=3e-3)
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.full(8, 0.1), size=(8, 8))  # a chain of order two
+
+    def texts(rows: int, length: int) -> torch.Tensor:
+        ids = rng.integers(8, size=(rows, length + 1))
+        for t in range(2, length + 1):
+            p = table[ids[:, t - 2], ids[:, t - 1]].cumsum(-1)
+            ids[:, t] = (rng.random((rows, 1)) > p).sum(-1).clip(max=7)
+        return torch.from_numpy(ids)
+
+    def loss(ids: torch.Tensor) -> torch.Tensor:
+        logits = decoder.logits(decoder(ids[:, :-1]).hidden)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(texts(8, 128)).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = loss(texts(8, 512)).view(8, 512).mean(0)
+    assert found[:128].mean() < 1.9, "it has learned something"
+    assert found[384:].mean() < found[:128].mean() + 0.1
+
+
+def test_keys_stay_the_same_when_compiled() -> None:
+    decoder = random_decoder(BASE)
+    before, ids = list(decoder.state_dict()), ids_of(decoder, 1, 9)
+    expected = decoder(ids).hidden
+    decoder.compile(backend="eager")
+    torch.testing.assert_close(decoder(ids).hidden, expected)
+    assert list(decoder.state_dict()) == before
+
+
+def test_half_precision_runs() -> None:
+    for position in POSITIONS.values():
+        for window in (0, 5):
+            decoder = Decoder(replace(BASE, position=position, window=window, zero_init=False))
+            with torch.autocast("cpu", torch.bfloat16):
+                out = decoder(ids_of(decoder, 2, LENGTH), mask=Mask(torch.zeros(2, LENGTH, dtype=torch.int32)))
+            out.hidden.float().square().sum().backward()
+            assert torch.isfinite(out.hidden).all() and decoder.embedding.weight.grad.isfinite().all()
+
+
+def test_an_untrained_default_predicts_uniformly() -> None:
+    decoder = Decoder(BASE)
+    assert decoder.logits(decoder(ids_of(decoder, 1, 9)).hidden).abs().max() == 0
+
+
+def test_what_cannot_be_read_says_so() -> None:
+    decoder = random_decoder(replace(BASE, position=Learned()))
+    with pytest.raises(ConfigError, match="capacity 40 is more than max_seq_len 32"):
+        decoder.new_state(1, 40)
+    state = decoder.new_state(1, 5)
+    with pytest.raises(ConfigError, match="position 5 does not fit"):
+        decoder(ids_of(decoder, 1, 6), state=state)
+    assert state.lengths.tolist() == [0], "nothing was written"
+    with pytest.raises(ConfigError, match="do not go together"):
+        decoder(ids_of(decoder, 1, 3), mask=Mask(torch.zeros(1, 3)), state=state)
+    with pytest.raises(ConfigError, match="needs num_layers"):
+        Decoder(replace(BASE, num_layers=0))
 
 
 def test_checkpoint_keys_are_stable() -> None:
-    expected = {"embedding.weight", "head.weight", "shift_scales", "value_embeddings.0.weight", "value_scales"}
-    expected |= {f"blocks.0.attention.{part}_proj.weight" for part in ("q", "k", "v", "out")}
-    expected |= {f"blocks.0.feed_forward.{part}.weight" for part in ("up", "down")}
-    assert set(Decoder(SHAPES["multi-query"]).state_dict()) == expected
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"d_model": 10, "num_heads": 4}, "does not divide"),
-        ({"d_model": 12, "num_heads": 4}, "even width"),
-        ({"num_heads": 4, "num_kv_heads": 3, "d_model": 16}, "num_kv_heads"),
-        ({"window": 64, "max_seq_len": 32}, "wider than"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"num_layers": -1}, "num_layers"),
-    ],
-)
-def test_meaningless_shapes_raise(wrong: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        DecoderConfig(**wrong)  # type: ignore[arg-type]
-
-
-def test_a_mask_beside_a_state_raises() -> None:
-    decoder = Decoder(SHAPES["full"])
-    with pytest.raises(ConfigError, match="do not go together"):
-        decoder(torch.zeros(1, 2, dtype=torch.long), mask=Mask(), state=decoder.new_state(1))
-
-
-def test_a_full_cache_says_so() -> None:
-    decoder = Decoder(SHAPES["full"])
-    with pytest.raises(ConfigError, match="does not fit"):
-        decoder(torch.zeros(1, 5, dtype=torch.long), state=decoder.new_state(1, capacity=4))
+    block = {f"stack.blocks.0.attention.{part}_proj.weight" for part in ("q", "k", "v", "out")}
+    block |= {f"stack.blocks.0.feed_forward.{part}.weight" for part in ("up", "down")}
+    top = {"embedding.weight", "head.weight", "shift_scales", "value_embeddings.0.weight", "value_scales"}
+    assert set(Decoder(replace(BASE, num_layers=1)).state_dict()) == block | top
+    old = replace(
+        BASE, num_layers=1, position=Learned(), norm="layernorm", bias=True, activation="swiglu", tied_head=True,
+        token_shift=0, value_embeddings=False, embedding_norm=False,
+    )  # fmt: skip
+    block |= {"stack.blocks.0.feed_forward.gate.weight"}
+    block |= {name.replace("weight", "bias") for name in block}
+    norms = {f"{n}.{w}" for n in ("stack.blocks.0.attn_norm", "stack.blocks.0.ffn_norm", "final_norm") for w in ("weight", "bias")}
+    assert set(Decoder(old).state_dict()) == block | norms | {"embedding.weight", "position.weight", "shift_scales", "value_scales"}

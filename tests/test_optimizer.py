@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from seqmodal.config import DecoderConfig
+from seqmodal.config import DecoderConfig, TrainingConfig
 from seqmodal.decoder import Decoder
-from seqmodal.training.optimizer import MuonAdamW, orthogonalize, parameter_groups, warmup_stable_decay
+from seqmodal.training.optimizer import MuonAdamW, make_schedule, orthogonalize, parameter_groups
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
@@ -55,7 +55,10 @@ def test_the_rest_moves_as_adamw() -> None:
 
 def test_every_parameter_is_in_one_group() -> None:
     decoder = Decoder(DecoderConfig(vocab_size=9, d_model=8, num_layers=2, num_heads=2, max_seq_len=8))
-    muon, adamw = parameter_groups(decoder, 0.02, 0.01, 0.0)
+    muon, adamw = parameter_groups(decoder, TrainingConfig(weight_decay=0.1))
+    assert (muon["kind"], muon["lr"], adamw["lr"]) == ("muon", 0.025, 0.012) and "weight_decay" not in adamw
+    both = parameter_groups(decoder, TrainingConfig(optimizer="adamw", embedding_lr=0.003))
+    assert [(group["kind"], group["lr"]) for group in both] == [("adamw", 0.003)] * 2
     assert {p.ndim for p in muon["params"]} == {2}
     found = [id(p) for group in (muon, adamw) for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in decoder.parameters())
@@ -94,8 +97,16 @@ def test_the_state_survives_saving() -> None:
 
 
 def test_the_rate_rises_holds_and_falls() -> None:
-    rate = warmup_stable_decay(1000, warmup=0.1, decay=0.4, final=0.05)
+    rate = make_schedule(TrainingConfig(steps=1000, warmup=0.1, decay=0.4, final_lr=0.05))
     assert rate(0) == pytest.approx(0.01)
     assert rate(99) == rate(300) == rate(600) == 1.0
     assert 1.0 > rate(700) > rate(900) > rate(999) >= 0.05
-    assert warmup_stable_decay(1, 0.02, 0.6, 0.1)(0) == 1.0
+    assert make_schedule(TrainingConfig(steps=1))(0) == 1.0
+
+
+def test_other_schedules() -> None:
+    cosine = make_schedule(TrainingConfig(steps=1000, warmup=0.1, schedule="cosine", final_lr=0.1))
+    assert cosine(0) == pytest.approx(0.01) and cosine(100) == pytest.approx(1.0)
+    assert cosine(550) == pytest.approx(0.55, abs=1e-3) and cosine(1000) == pytest.approx(0.1)
+    root = make_schedule(TrainingConfig(steps=1000, warmup=0.1, schedule="inverse_sqrt"))
+    assert root(99) == 1.0 and root(399) == pytest.approx(0.5) and root(899) == pytest.approx(1 / 3)

@@ -1,39 +1,62 @@
-"""One softmax attention. Grouped heads, the window and the cache are numbers and data on it, not classes."""
+"""One softmax attention. Grouped heads, the window, the memory and the cache are numbers and data on it, not classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seqmodal.config import DecoderConfig
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
 from seqmodal.nn.norm import rms_norm
-from seqmodal.nn.position import Rotary
-from seqmodal.nn.state import KVCache
+from seqmodal.nn.position import Angles, RelativeScores, layer_scores, rotate
+from seqmodal.nn.state import CacheCall, MemoryCall
+
+QUERY_BLOCK = 256
+"""Queries whose scores are held at once where positions add to the scores."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What all layers of one call share: the angles of its positions, who sees whom, the ids one, two, … before each
-    (-1: none), and where the cache is written.
+    """What all layers of one call share.
 
-    `seen` is None where plain causality holds; then the fused kernels run without a matrix. With `in_blocks` it is
-    that of `block_masks`, for `blocked_attention`.
+    Attributes:
+        query, key: positions, (T,) and (S,) where they are consecutive and all rows alike, else (B, T) and (B, S).
+        seen: who sees whom, (…, T, S) bool; None: plain causality over `window`. With `in_blocks`, from `block_masks`.
+        is_causal: whether no query sees a later key.
+        angles, key_angles: of rotary positions, for the queries and for the keys that this call computes.
+        shared_scores: what all layers add to their scores, by positions.
+        before: the ids one, two, … before each (B, T); -1: none.
+        cache: where keys and values are written, and which are read.
+        memory: the hidden states before the text.
     """
 
-    angles: tuple[Tensor, Tensor]
-    seen: Tensor | None
-    before: tuple[Tensor, ...] = ()
+    query: Tensor
+    key: Tensor
+    window: int
+    seen: Tensor | None = None
     in_blocks: bool = False
-    cache: KVCache | None = None
-    index: tuple[Tensor, Tensor] | None = None
+    is_causal: bool = True
+    angles: Angles | None = None
+    key_angles: Angles | None = None
+    shared_scores: nn.Module | None = None
+    before: tuple[Tensor, ...] = ()
+    cache: CacheCall | None = None
+    memory: MemoryCall | None = None
+
+    def part(self, rows: slice, keys: slice) -> Tensor:
+        """Who sees whom, of some queries and keys."""
+        if self.seen is not None:
+            return self.seen[..., rows, keys]
+        return attend_to_self_if_blind(visible(self.query[rows], self.key[keys], window=self.window))
 
 
 class Attention(nn.Module):
-    """Causal softmax attention with rotary positions and normalised queries and keys (Henry et al. 2020).
+    """Softmax attention.
 
     `num_kv_heads` below `num_heads` groups the heads (Ainslie et al. 2023), 1 is multi-query (Shazeer 2019).
     """
@@ -41,39 +64,81 @@ class Attention(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.kv_heads, config.head_dim
-        self.window, self.dropout = config.window, config.dropout
+        self.normalise = config.qk_norm
         kv = self.num_kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.d_model, self.num_heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.d_model, kv, bias=False)
-        self.v_proj = nn.Linear(config.d_model, kv, bias=False)
-        self.out_proj = nn.Linear(self.num_heads * self.head_dim, config.d_model, bias=False)
+        self.q_proj = nn.Linear(config.d_model, self.num_heads * self.head_dim, config.bias)
+        self.k_proj = nn.Linear(config.d_model, kv, config.bias)
+        self.v_proj = nn.Linear(config.d_model, kv, config.bias)
+        self.out_proj = nn.Linear(self.num_heads * self.head_dim, config.d_model, config.bias)
+        self.scores = layer_scores(config)
 
-    def forward(self, x: Tensor, layout: Layout, layer: int, extra_value: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor, layout: Layout, layer: int, extra_value: Tensor | None = None
+    ) -> Tensor:
         """Attend.
 
         Args:
-            x: (B, T, D).
+            x: (B, T, D), what asks.
+            context: (B, S, D), what is looked at beside the cache: x, behind the memory where there is one.
             layout: what the call's layers share.
             layer: which slot of the cache is this application's.
-            extra_value: (B, T, G * K), added to the values (value embeddings).
+            extra_value: (B, S, G * K), added to the values (value embeddings).
+
+        Returns:
+            (B, T, D).
         """
-        value = self.v_proj(x)
+        value = self.v_proj(context)
         if extra_value is not None:
             value = value + extra_value
-        q = Rotary.rotate(rms_norm(self._split(self.q_proj(x))), layout.angles)  # (B, H, T, K)
-        k = Rotary.rotate(rms_norm(self._split(self.k_proj(x))), layout.angles)  # (B, G, T, K)
-        v = self._split(value)  # (B, G, T, K)
-        if layout.cache is not None and layout.index is not None:
-            k, v = layout.cache.write(layer, layout.index, k, v)
-        if layout.in_blocks and layout.seen is not None:
-            y = blocked_attention(q, k, v, layout.seen, self.window)
+        q, k, v = self._split(self.q_proj(x)), self._split(self.k_proj(context)), self._split(value)
+        if self.normalise:
+            q, k = rms_norm(q), rms_norm(k)
+        if layout.angles is not None and layout.key_angles is not None:
+            q, k = rotate(q, layout.angles), rotate(k, layout.key_angles)  # (B, H, T, K), (B, G, S, K)
+        if layout.cache is not None:
+            k, v = layout.cache.write(layer, k, v)
+        if self.scores is not None or layout.shared_scores is not None:
+            y = self._with_scores(q, k, v, layout)
+        elif layout.in_blocks and layout.seen is not None:
+            y = blocked_attention(q, k, v, layout.seen, layout.window)
         else:
-            grouped, causal = self.num_kv_heads != self.num_heads, layout.seen is None
+            grouped, causal = self.num_kv_heads != self.num_heads, layout.seen is None and q.shape[2] > 1
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.seen, is_causal=causal, enable_gqa=grouped)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, H·K) -> (B, H, T, K)
+
+    def _with_scores(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        """Attention whose scores depend on positions, some queries at a time; training computes them twice."""
+        length, keys = q.shape[2], k.shape[2]
+        if k.shape[1] != q.shape[1]:
+            k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+        parts = []
+        for first in range(0, length, QUERY_BLOCK):
+            rows, reach = slice(first, min(first + QUERY_BLOCK, length)), slice(0, keys)
+            if layout.query.dim() == 1 and layout.is_causal:  # keys out of reach need no scores
+                last = keys - length + rows.stop
+                reach = slice(max(0, last - QUERY_BLOCK - layout.window) if layout.window else 0, last)
+            given = (q[:, :, rows], k[:, :, reach], v[:, :, reach], layout, rows, reach)
+            if length > QUERY_BLOCK and torch.is_grad_enabled():
+                parts.append(checkpoint(self._scored, *given, use_reentrant=False))
+            else:
+                parts.append(self._scored(*given))
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+    def _scored(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout, rows: slice, keys: slice) -> Tensor:
+        query, key = layout.query[..., rows], layout.key[..., keys]
+        added: Any = 0.0
+        if layout.shared_scores is not None:
+            added = layout.shared_scores(query, key, q.dtype)
+        if self.scores is not None:
+            q, added = self.scores(q, query, key)
+        added = added.masked_fill(~layout.part(rows, keys), float("-inf"))
+        if not isinstance(self.scores, RelativeScores) or self.scores.values is None:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=added.to(q.dtype))
+        share = (q @ k.mT * self.head_dim**-0.5 + added).softmax(-1)
+        return share @ v + self.scores.mixed(share, query, key)
 
 
 def block_masks(length: int, window: int, mask: Mask | None, device: torch.device) -> Tensor:

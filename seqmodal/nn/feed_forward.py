@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu2": lambda x: F.relu(x).square(),
+    "swiglu": F.silu,
+}
+
 
 class FeedForward(nn.Module):
-    """Two projections with a squared ReLU between them (So et al. 2021, Primer)."""
+    """Two projections with an activation between them; swiglu gates it by a third (Shazeer 2020)."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.ff_width, bias=False)
-        self.down = nn.Linear(config.ff_width, config.d_model, bias=False)
+        self.activation = ACTIVATIONS[config.activation]
+        self.up = nn.Linear(config.d_model, config.ff_width, config.bias)
+        self.gate = nn.Linear(config.d_model, config.ff_width, config.bias) if config.activation == "swiglu" else None
+        self.down = nn.Linear(config.ff_width, config.d_model, config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        return self.down(F.relu(self.up(x)).square())
+        if self.gate is None:
+            return self.down(self.activation(self.up(x)))
+        return self.down(self.activation(self.gate(x)) * self.up(x))

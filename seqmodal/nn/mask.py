@@ -1,8 +1,8 @@
-"""Who sees whom, as data: positions, documents, spans seen both ways, a window. One rule makes the matrix."""
+"""Who sees whom, as data: positions, documents, spans seen both ways, an order, a window. One rule makes the matrix."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -16,16 +16,33 @@ class Mask:
         document: (B, T) int, the number of the document each position belongs to; -1 marks padding. Positions of
             different documents do not see each other.
         span: (B, T) int, 0 for causal positions, k > 0 for the k-th span whose positions all see each other.
+        order: (B, T) int, in place of where a position stands: it sees those whose `reveal` is not above it. Together
+            with `reveal`, for texts that are read in another order than they are laid out (XLNet, Yang et al. 2019).
+        reveal: (B, T) int.
     """
 
     document: Tensor | None = None
     span: Tensor | None = None
+    order: Tensor | None = None
+    reveal: Tensor | None = None
 
     def simplified(self) -> Mask | None:
         """The same mask without the parts that say nothing, None when nothing is left: then fused kernels apply."""
         document = self.document if self.document is not None and bool((self.document != 0).any()) else None
         span = self.span if self.span is not None and bool((self.span != 0).any()) else None
-        return None if document is None and span is None else Mask(document, span)
+        if document is None and span is None and self.order is None:
+            return None
+        return Mask(document, span, self.order, self.reveal)
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no position sees a later one."""
+        return self.span is None and self.order is None
+
+    def part(self, rows: slice) -> Mask:
+        """That of some positions."""
+        parts = (getattr(self, f.name) for f in fields(self))
+        return Mask(*(None if part is None else part[:, rows] for part in parts))
 
 
 def visible(
@@ -44,14 +61,18 @@ def visible(
     Returns:
         (B, 1, T, S) or (T, S) bool, True where the query may look.
     """
+    queries, keys = queries or Mask(), keys or Mask()
     q, k = query.unsqueeze(-1), key.unsqueeze(-2)
-    seen = (k <= q) & (k >= 0)
+    if queries.order is not None and keys.reveal is not None:
+        seen = (keys.reveal.unsqueeze(-2) <= queries.order.unsqueeze(-1)) & (k >= 0)
+    else:
+        seen = (k <= q) & (k >= 0)
     if window:
-        seen &= q - k < window
-    if queries is not None and queries.span is not None and keys is not None and keys.span is not None:
+        seen = seen & ((q - k).abs() < window)
+    if queries.span is not None and keys.span is not None:
         same = queries.span.unsqueeze(-1) == keys.span.unsqueeze(-2)
         seen = seen | (same & (keys.span.unsqueeze(-2) > 0))
-    if queries is not None and queries.document is not None and keys is not None and keys.document is not None:
+    if queries.document is not None and keys.document is not None:
         seen = seen & (queries.document.unsqueeze(-1) == keys.document.unsqueeze(-2))
     return seen.unsqueeze(1) if seen.dim() == 3 else seen
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -42,14 +44,32 @@ class KVCache:
         self.ids = torch.zeros_like(self.positions)  # (B, C + 1)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)  # (B,)
         self.capacity, self.chunk, self.limit = capacity, chunk, limit
+        self.even: int | None = 0  # the length of all rows, where they are alike
+        self.whole = True  # whether nothing has been overwritten yet
 
-    def advance(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Take (B, T) ids at their positions, -1 for padding; returns the index pair (rows, slots) to write at."""
-        slots = torch.where(positions >= 0, positions % self.capacity, self.capacity)
-        rows = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(slots)
-        self.positions[rows, slots], self.ids[rows, slots] = positions, ids
+    def advance(self, ids: Tensor, positions: Tensor | None) -> CacheCall:
+        """Take (B, T) ids at their positions, -1 for padding; None: on from each row's length."""
+        length = ids.shape[1]
+        self.whole = self.whole and (length if positions is None else 0) + int(self.lengths.max()) <= self.capacity
+        if positions is None and self.even is not None and self.even % self.capacity + length <= self.capacity:
+            start, first = self.even, self.even % self.capacity
+            slots = slice(first, first + length)
+            self.even = start + length
+            self.positions[:, slots] = torch.arange(start, self.even, device=ids.device)
+            self.ids[:, slots] = ids
+            self.lengths.fill_(self.even)
+            held = slice(0, self.even if self.whole else self.capacity + 1)
+            return CacheCall(self, slots, held)
+        if positions is None:
+            positions = self.lengths.unsqueeze(1) + torch.arange(length, device=ids.device)
+            self.even = None if self.even is None else self.even + length
+        else:
+            self.even = None
+        at = torch.where(positions >= 0, positions % self.capacity, self.capacity)
+        rows = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(at)
+        self.positions[rows, at], self.ids[rows, at] = positions, ids
         self.lengths = torch.maximum(self.lengths, positions.amax(dim=1) + 1)
-        return rows, slots
+        return CacheCall(self, (rows, at), slice(0, self.capacity + 1))
 
     def before(self, positions: Tensor, back: int) -> Tensor:
         """The id that stands `back` before each of (B, T) positions; -1 where there is none."""
@@ -58,19 +78,91 @@ class KVCache:
         there = (self.positions.gather(1, slots) == wanted) & (positions >= back)
         return torch.where(there, self.ids.gather(1, slots), -1)
 
-    def write(self, layer: int, index: tuple[Tensor, Tensor], key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, G, T, K) keys and values; returns all that the layer holds, (B, G, C + 1, K) each."""
-        rows, slots = index
-        self.keys[layer][rows, :, slots] = key.transpose(1, 2)
-        self.values[layer][rows, :, slots] = value.transpose(1, 2)
-        return self.keys[layer], self.values[layer]
-
     def truncate(self, lengths: Tensor) -> None:
         """Forget all positions from `lengths` (B,) on. What the ring has overwritten does not come back."""
         self.positions = torch.where(self.positions < lengths.unsqueeze(1), self.positions, -1)
         self.lengths = torch.minimum(self.lengths, lengths)
+        self._level()
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row `rows[i]` was: beams, or dropping finished rows."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
+        self._level()
+
+    def _level(self) -> None:
+        """Whether all rows are alike now, none having been padded."""
+        found = set(self.lengths.tolist())
+        self.even = found.pop() if len(found) == 1 else None
+
+
+@dataclass(frozen=True)
+class CacheCall:
+    """Where one call writes in a cache and what it reads: slots (all rows alike), or index tensors (rows, slots)."""
+
+    cache: KVCache
+    slots: slice | tuple[Tensor, Tensor]
+    held: slice
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows hold the same positions, one after the other from slot 0 on."""
+        return isinstance(self.slots, slice) and self.cache.whole
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, G, T, K) keys and values; returns all that the layer holds, (B, G, S, K) each."""
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        if isinstance(self.slots, slice):
+            keys[:, :, self.slots], values[:, :, self.slots] = key, value
+        else:
+            rows, slots = self.slots
+            keys[rows, :, slots], values[rows, :, slots] = key.transpose(1, 2), value.transpose(1, 2)
+        return keys[:, :, self.held], values[:, :, self.held]
+
+
+@dataclass(frozen=True)
+class SegmentMemory:
+    """The last hidden states that went into each layer, without gradient (Transformer-XL, Dai et al. 2019).
+
+    Keys and values are computed from them anew, so that their weights learn from the memory too.
+
+    Attributes:
+        hidden: for every application of a block, (B, M, D).
+        ids: (B, M).
+        document: (B, M), the number of the document each belongs to; -2 where there is nothing yet.
+    """
+
+    hidden: tuple[Tensor, ...]
+    ids: Tensor
+    document: Tensor
+
+    @classmethod
+    def empty(
+        cls, num_layers: int, batch: int, length: int, width: int, dtype: torch.dtype, device: torch.device
+    ) -> SegmentMemory:
+        """One that holds nothing."""
+        hidden = tuple(torch.zeros(batch, length, width, dtype=dtype, device=device) for _ in range(num_layers))
+        ids = torch.zeros(batch, length, dtype=torch.long, device=device)
+        return cls(hidden, ids, torch.full_like(ids, -2))
+
+
+@dataclass(frozen=True)
+class MemoryCall:
+    """A memory as one call reads it, and what the call leaves for the next."""
+
+    memory: SegmentMemory
+    ids: Tensor  # (B, M + T)
+    document: Tensor  # (B, M + T)
+    hidden: list[Tensor] = field(default_factory=list)
+
+    def behind(self, layer: int, x: Tensor) -> Tensor:
+        """x (B, T, D) behind what is remembered of that layer's input: (B, M + T, D). Layers come in order."""
+        old = self.memory.hidden[layer]
+        whole = torch.cat((old.to(x.dtype), x), dim=1)
+        self.hidden.append(whole[:, whole.shape[1] - old.shape[1] :].detach())
+        return whole
+
+    def after(self) -> SegmentMemory:
+        """The memory for the text that follows."""
+        kept = self.ids.shape[1] - self.memory.ids.shape[1]
+        return SegmentMemory(tuple(self.hidden), self.ids[:, kept:], self.document[:, kept:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+
+from seqmodal.config import TrainingConfig
 
 Schedule = Callable[[int], float]
 
@@ -101,31 +104,29 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-def parameter_groups(
-    model: nn.Module, matrix_lr: float, embedding_lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Muon for the matrices inside blocks, AdamW for embeddings, head, and vectors."""
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """The matrices inside blocks, by Muon or AdamW, and embeddings, head and vectors, by AdamW and without decay."""
     matrices = [p for name, p in model.named_parameters() if "blocks." in name and p.ndim == 2]
     rest = [p for name, p in model.named_parameters() if not ("blocks." in name and p.ndim == 2)]
+    kind, lr = ("muon", config.matrix_lr) if config.optimizer == "muon" else ("adamw", config.embedding_lr)
     return [
-        {"kind": "muon", "params": matrices, "lr": matrix_lr, "weight_decay": weight_decay},
-        {"kind": "adamw", "params": rest, "lr": embedding_lr, "weight_decay": 0.0},
+        {"kind": kind, "params": matrices, "full_lr": lr, "lr": lr, "weight_decay": config.weight_decay},
+        {"kind": "adamw", "params": rest, "full_lr": config.embedding_lr, "lr": config.embedding_lr},
     ]
 
 
-def warmup_stable_decay(steps: int, warmup: float, decay: float, final: float) -> Schedule:
-    """Share of the full learning rate at a step: up linearly, flat, and down linearly to `final`.
-
-    Args:
-        steps: of the whole run.
-        warmup, decay: shares of `steps` for the rise and the fall.
-    """
-    rise, fall = max(1, round(steps * warmup)), max(1, round(steps * decay))
+def make_schedule(config: TrainingConfig) -> Schedule:
+    """Share of the full learning rate at a step: up linearly, then as `config.schedule` says."""
+    rise = max(1, round(config.steps * config.warmup))
+    fall = max(1, round(config.steps * config.decay) if config.schedule == "wsd" else config.steps - rise)
 
     def rate(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
-        left = steps - step
-        return 1.0 if left >= fall else max(final, final + (1 - final) * left / fall)
+        if config.schedule == "inverse_sqrt":
+            return (rise / (step + 1)) ** 0.5
+        left = min(1.0, max(0, config.steps - step) / fall)
+        high = left if config.schedule == "wsd" else (1 - math.cos(math.pi * left)) / 2
+        return config.final_lr + (1 - config.final_lr) * high
 
     return rate

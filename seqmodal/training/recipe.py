@@ -68,7 +68,8 @@ def configure(
     """The recipe's configuration: its defaults, then the preset, then the YAML file, then `settings`."""
     config: RecipeConfig = recipe.Config()
     if preset_name is not None:
-        config = replace(config, model=preset(preset_name))
+        chosen = preset(preset_name)
+        config = replace(config, model=chosen.model, training=replace(config.training, **chosen.training))
     if file is not None:
         config = from_dict(type(config), load_yaml(Path(file)), base=config)
     return from_dict(type(config), settings, base=config)

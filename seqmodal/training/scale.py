@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from seqmodal.config import RecipeConfig
+from seqmodal.config import RecipeConfig, Rotary
 from seqmodal.data.loader import Batches
 from seqmodal.data.store import Store
 from seqmodal.decoder import Decoder
@@ -38,13 +38,14 @@ STEPS = 1500
 def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
-    The context covers most documents, up to 1,024 positions; a quarter of it is the attention window, so that
-    generation may go on past it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6
+    The context covers most documents, up to 1,024 positions; a quarter of it is the attention window where positions
+    are rotary and there is no memory, so that generation may go on past it; else all of it. The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6
     operations a parameter and token, and that has no more than ten parameters for a token of the corpus.
     """
     model, training = config.model, config.training
     context = model.max_seq_len or _context(train)
-    window = model.window or context // 4
+    streams = isinstance(model.position, Rotary) and not model.memory
+    window = model.window or (context // 4 if streams else 0)
     operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
     if not (model.d_model and model.num_layers and model.num_heads):
         most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, PARAMETERS_PER_TOKEN * train.num_tokens)
