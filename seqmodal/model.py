@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seqmodal.checkpoint import load_model
 from seqmodal.decoder import Decoder
-from seqmodal.errors import BadInput, ConfigError
+from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
-from seqmodal.generation.loop import generate, row_generators
+from seqmodal.generation.draft import DraftModel, Lookup
 from seqmodal.generation.probability import Sampler
+from seqmodal.generation.rows import row_generators
+from seqmodal.generation.strategy import Strategy
 from seqmodal.tokenizers.protocol import Grammatical, Readable, Showable, Timed
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -78,7 +80,9 @@ class Model:
     def sample(
         self, prompt: Any = None, *, to: str | None = None, seconds: float | None = None,
         prompt_seconds: float | None = None, variations: int = 1, temperature: float = 1.0, top_k: int | None = None,
-        top_p: float | None = None, min_p: float | None = None, seed: int | None = None,
+        top_p: float | None = None, min_p: float | None = None, typical: float | None = None,
+        repetition_penalty: float = 1.0, beams: int | None = None, length_penalty: float | None = None,
+        draft: Model | Decoder | Lookup | DraftModel | Literal["lookup"] | None = None, seed: int | None = None,
         limits: Mapping[str, float | None] | None = None, max_new_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> list[Generated]:
@@ -90,14 +94,22 @@ class Model:
             seconds: how long, beyond the prompt, where the tokenizer counts seconds; None: until the model ends it.
             prompt_seconds: use only the first seconds of the prompt.
             variations: how many to make.
-            temperature, top_k, top_p, min_p: see `Sampler`.
+            temperature, top_k, top_p, min_p, typical, repetition_penalty: see `Sampler`.
+            beams: search for the likeliest instead of drawing; the variations are then the best found, best first.
+            length_penalty: of the search, see `beam_search`; None: its default.
+            draft: speculate, which changes the speed and not the distribution: a smaller model or decoder over the same
+                vocabulary guesses what comes next; "lookup": what followed the same ids before. `DraftModel` and
+                `Lookup` set how much is guessed.
             seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
             limits: in place of what the tokenizer's grammar keeps samples to, by name; None for one: no limit.
             max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts.
-            progress: called with how much is done and how much there is: seconds, or else ids.
+            progress: called with how much is done and how much there is: seconds, or else ids (with a draft,
+                calls of the decoder).
 
         Raises:
-            ConfigError: for a setting out of range, or one that the tokenizer knows nothing of.
+            ConfigError: for a setting out of range, one that the tokenizer knows nothing of, or two without meaning
+                together.
+            Mismatch: for a draft with another vocabulary.
             BadInput: for a prompt that cannot be read.
         """
         if variations < 1:
@@ -106,7 +118,10 @@ class Model:
             raise ConfigError(f"seconds is {seconds}; it must be a positive number")
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
-        sampler = Sampler(temperature, top_k, top_p, min_p)
+        sampler = Sampler(temperature, top_k, top_p, min_p, typical, repetition_penalty)
+        strategy = Strategy(sampler, beams, length_penalty, self._draft(draft))
+        if beams is not None and beams < variations:
+            raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
         tokenizer = self.tokenizer(to)
         given = _prompt_ids(tokenizer, prompt, prompt_seconds)
         grammar = _grammar(tokenizer, given, seconds, limits or {})
@@ -119,10 +134,13 @@ class Model:
         training = self.decoder.training
         self.decoder.eval()
         try:
-            for first in range(0, variations, ROWS):
-                rows = min(ROWS, variations - first)
-                report = None if progress is None else _Report(progress, first, rows, variations, seconds, bound)
-                made += self._rows(tokenizer, given, grammar, sampler, bound, seed, first, rows, report)
+            batch = ROWS if beams is None else variations
+            for first in range(0, variations, batch):
+                rows = min(batch, variations - first)
+                report = None if progress is None else _Report(
+                    progress, first, rows, variations, seconds, bound, grammar.seconds if seconds is not None else 0.0
+                )
+                made += self._rows(tokenizer, given, grammar, strategy, bound, seed, first, rows, report)
         finally:
             self.decoder.train(training)
         return made
@@ -148,21 +166,35 @@ class Model:
         notes = len(tokenizer.decode_notes(made.prompt_ids)) if hasattr(tokenizer, "decode_notes") else 0
         return tokenizer.show(made.item, Path(stem), prompt_notes=notes)
 
+    def _draft(self, draft: Any) -> DraftModel | Lookup | None:
+        if isinstance(draft, Model):
+            if draft.vocabulary != self.vocabulary:
+                raise Mismatch("the draft model has another vocabulary than this one; they must be the same")
+            draft = draft.decoder
+        if isinstance(draft, Decoder):
+            draft = DraftModel(draft)
+        if draft == "lookup":
+            draft = Lookup()
+        if draft is not None and not isinstance(draft, DraftModel | Lookup):
+            raise ConfigError(f"draft is {draft!r}; it is a model, a decoder or 'lookup'")
+        return draft
+
     def _rows(
-        self, tokenizer: Any, given: np.ndarray, grammar: Any, sampler: Sampler, bound: int, seed: int, first: int,
+        self, tokenizer: Any, given: np.ndarray, grammar: Any, strategy: Strategy, bound: int, seed: int, first: int,
         rows: int, report: _Report | None,
     ) -> list[Generated]:
         """One batch of variations."""
         vocabulary, block = self.vocabulary, self.vocabulary.block(tokenizer.name)
-        grammars = [None if grammar is None else grammar.copy() for _ in range(rows)]
-        constraints = [BlockConstraint(vocabulary, tokenizer.name, grammar) for grammar in grammars]
+        constraints = [
+            BlockConstraint(vocabulary, tokenizer.name, None if grammar is None else grammar.copy())
+            for _ in range(rows)
+        ]
         marks = [vocabulary.bos] if block.begin is None else [vocabulary.bos, block.begin]
         start = np.concatenate([marks, vocabulary.to_global(tokenizer.name, given)])
         before = time.perf_counter()
-        found = generate(
-            self.decoder, [start] * rows, sampler=sampler, max_new_tokens=bound, constraints=constraints,
-            stop_ids={constraints[0].end}, generators=row_generators(seed, rows, first),
-            after_step=None if report is None else lambda: report(grammars),
+        found = strategy.continuations(
+            self.decoder, start, constraints, max_new_tokens=bound, stop_ids={constraints[0].end},
+            generators=row_generators(seed, rows, first), after_step=report,
         )
         taken = time.perf_counter() - before
         made = []
@@ -198,20 +230,21 @@ class _Report:
     """Tells how far a batch has come, after each step: the mean over its rows, laid on the share of the whole."""
 
     def __init__(
-        self, tell: Progress, first: int, rows: int, variations: int, seconds: float | None, bound: int
+        self, tell: Progress, first: int, rows: int, variations: int, seconds: float | None, bound: int,
+        start: float,
     ) -> None:
         self.tell, self.total = tell, bound if seconds is None else seconds
         self.counts_seconds, self.done = seconds is not None, first / variations
-        self.share, self.steps, self.start = rows / variations, 0, -1.0
+        self.share, self.steps, self.start, self.told = rows / variations, 0, start, 0.0
 
-    def __call__(self, grammars: Sequence[Any]) -> None:
+    def __call__(self, constraints: Sequence[Any]) -> None:
         self.steps += 1
         at: float = self.steps
         if self.counts_seconds:
-            at = sum(grammar.seconds for grammar in grammars) / len(grammars)
-            self.start = at if self.start < 0 else self.start
+            at = sum(constraint.grammar.seconds for constraint in constraints) / len(constraints)
             at = min(at - self.start, self.total)
-        self.tell(self.done * self.total + self.share * at, self.total)
+        self.told = max(self.told, self.done * self.total + self.share * at)  # the best beam may be a shorter one
+        self.tell(self.told, self.total)
 
 
 def _prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:

@@ -12,6 +12,7 @@ from seqmodal.errors import ConfigError
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.loop import generate, row_generators, stream
 from seqmodal.generation.probability import Sampler
+from seqmodal.generation.rows import Stops
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 GREEDY = Sampler(temperature=0)
@@ -117,6 +118,72 @@ def test_stopping_and_streaming():
         column = [int(step[row]) for step in steps]
         assert column == one.ids.tolist() + [-1] * (len(steps) - len(one.ids))
     assert not torch.is_inference_mode_enabled()
+
+
+def test_a_stop_sequence_ends_a_row_and_is_told():
+    decoder = tiny(**WHOLE)
+    free = generate(decoder, [ids_of(4), ids_of(9)], max_new_tokens=40)
+    ids = free[0].ids.tolist()
+    sequence = tuple(ids[10:13])
+    first = next(end for end in range(3, 41) if tuple(ids[end - 3 : end]) == sequence)
+    made = generate(decoder, [ids_of(4), ids_of(9)], max_new_tokens=40, stop_sequences=[sequence, [3, 3, 3, 3]])
+    assert made[0].ids.tolist() == ids[:first]
+    assert made[0].stop == sequence
+    assert made[0].finished
+    assert len(made[0].logprobs) == first
+    assert made[1].ids.tolist() == free[1].ids.tolist()
+    assert made[1].stop is None
+    steps = list(stream(decoder, [ids_of(4)], max_new_tokens=40, stop_sequences=[sequence]))
+    assert [int(step[0]) for step in steps] == ids[:first]
+
+
+def test_a_stop_sequence_does_not_begin_in_the_prompt():
+    stops = Stops([7], [(1, 2, 3), (2, 3)])
+    assert stops.met([1, 2, 3], 2) is None
+    assert stops.met([1, 2, 3], 1) == (2, 3)
+    assert stops.met([1, 2, 3], 0) == (1, 2, 3)
+    assert stops.met([1, 7], 1) == (7,)
+    with pytest.raises(ConfigError, match="without ids"):
+        Stops((), [[]])
+
+
+@pytest.mark.parametrize("shape", [WINDOWED, WHOLE, {"max_seq_len": 16}], ids=["windowed", "whole", "limited"])
+def test_a_repetition_counts_the_whole_row(shape):
+    """An oracle that keeps the set of ids itself; the rows stop at different times."""
+    decoder, sampler = tiny(**shape), Sampler(0, repetition_penalty=1.5)
+    prompts = [ids_of(3), ids_of(12), ids_of(7, 4)]
+    made = generate(decoder, prompts, sampler=sampler, max_new_tokens=30, stop_ids={9})
+    plain = generate(decoder, prompts, sampler=GREEDY, max_new_tokens=30, stop_ids={9})
+    assert any(one.ids.tolist() != other.ids.tolist() for one, other in zip(made, plain, strict=True))
+    for prompt, one in zip(prompts, made, strict=True):
+        ids, context = prompt.tolist(), prompt.tolist()
+        for _ in one.ids:
+            if shape == {"max_seq_len": 16} and len(context) > 16:
+                context = ids[-8:]
+            with torch.no_grad():
+                logits = decoder.logits(decoder(torch.tensor([context])).hidden[0, -1]).clone()
+            for id in set(ids):
+                logits[id] = logits[id] / 1.5 if logits[id] > 0 else logits[id] * 1.5
+            ids.append(int(logits.argmax()))
+            context.append(ids[-1])
+        assert one.ids.tolist() == ids[len(prompt) :]
+
+
+def test_a_windowed_state_takes_back_as_much_as_a_chunk():
+    """The ring has overwritten nothing that is in reach: going back and reading on is as if one had never gone."""
+    decoder = tiny(**WINDOWED)
+    text = torch.from_numpy(ids_of(400)).unsqueeze(0)
+    with torch.inference_mode():
+        whole = decoder.logits(decoder(text).hidden)
+        chunk = decoder.new_state(1).chunk
+        for length in (5, 143, 200, 271):
+            state = decoder.new_state(1)
+            decoder(text[:, :length], state=state)
+            false = torch.randint(4, 50, (1, chunk), generator=torch.Generator().manual_seed(length))
+            decoder(false, state=state)
+            state.truncate(torch.tensor([length]))
+            again = decoder.logits(decoder(text[:, length : length + 100], state=state).hidden)
+            torch.testing.assert_close(again, whole[:, length : length + 100], rtol=0, atol=1e-6)
 
 
 def test_streaming_leaves_no_mode_behind():

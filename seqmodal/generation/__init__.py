@@ -1,1 +1,2 @@
-"""Sampling: one function from logits to probabilities, constraints on what may come next, one loop. Only ids."""
+"""Sampling: one function from logits to probabilities, constraints on what may come next, and the ways to decode. Only
+ids."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from copy import copy
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -19,6 +20,9 @@ class Constraint(Protocol):
 
     def advance(self, id: int) -> int:
         """Take the id that was chosen; returns the one that stands for it, usually itself."""
+
+    def copy(self) -> Self:
+        """An independent copy: beams and speculation branch."""
 
 
 class BlockConstraint:
@@ -58,3 +62,10 @@ class BlockConstraint:
         taken = self.grammar.clip(id - self._first)
         self.grammar.advance(taken)
         return taken + self._first
+
+    def copy(self) -> BlockConstraint:
+        """The same block with a grammar of its own."""
+        other = copy(self)
+        other._row = self._row.copy()
+        other.grammar = None if self.grammar is None else self.grammar.copy()
+        return other
