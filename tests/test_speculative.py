@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from seqmodal.config import DecoderConfig
+from seqmodal.config.decoder import Position, Universal
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
@@ -24,7 +26,7 @@ from seqmodal.tokenizers.vocabulary import Vocabulary
 SHAPES = {"windowed": {"max_seq_len": 32, "window": 16}, "whole": {"max_seq_len": 256}, "limited": {"max_seq_len": 16}}
 
 
-def tiny(seed: int = 3, scale: float = 0.2, **shape: int) -> Decoder:
+def tiny(seed: int = 3, scale: float = 0.2, **shape: Any) -> Decoder:
     """A small decoder whose every matrix says something."""
     config = DecoderConfig(
         **{"vocab_size": 50, "d_model": 32, "num_layers": 2, "num_heads": 2, "max_seq_len": 64, **shape}
@@ -78,6 +80,15 @@ def test_greedy_is_identical(shape, which, sampler):
     assert (statistics.accepted <= statistics.proposed).all()
     if which == 0 or not sampler.remembers:
         assert 0 < statistics.rate < 1
+
+
+@pytest.mark.parametrize("position", get_args(Position), ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("shape", [{}, {"window": 8}, {"stack": Universal()}], ids=["whole", "windowed", "universal"])
+def test_every_kind_of_decoder_can_be_taken_back(position, shape):
+    decoder = tiny(position=position(), max_seq_len=32, **shape)
+    plain = generate(decoder, PROMPTS[2:], sampler=Sampler(0), max_new_tokens=30)
+    made, _ = speculate(decoder, PROMPTS[2:], draft=Lookup(6, shortest=1), sampler=Sampler(0), max_new_tokens=30)
+    assert [one.ids.tolist() for one in made] == [one.ids.tolist() for one in plain]
 
 
 @pytest.mark.parametrize("length", [1, 5, 40])
@@ -135,7 +146,7 @@ class Steps:
 
 VOCABULARY = Vocabulary.of([]).append("step", 4)
 SIZE, END = VOCABULARY.size, VOCABULARY.block("step").end
-ROWS, LENGTH = 4000, 3
+ROWS, LENGTH = 3000, 3
 SMALL = {"vocab_size": SIZE, "d_model": 16, "num_layers": 1, "max_seq_len": 12}
 PROMPT = np.array([1, 6, 7, 8, 6, 7, 8, 6])
 
