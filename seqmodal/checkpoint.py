@@ -92,7 +92,7 @@ def load_model(
     decoder = Decoder(shape)
     try:
         state = load_file(weights)
-        kinds = {tensor.dtype for tensor in state.values()}
+        kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
         decoder.to(torch.float64 if kinds == {torch.float64} else torch.float32).load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
         raise Mismatch(f"{weights} does not fit the decoder of {folder / CONFIG}: {error}") from error

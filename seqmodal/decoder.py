@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmodal.config import DecoderConfig
+from seqmodal.config import Alibi, Bucketed, DecoderConfig, Relative, TransformerXL
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
@@ -16,6 +16,7 @@ from seqmodal.nn.norm import make_norm
 from seqmodal.nn.position import embedding_position, rotary_angles, shared_scores
 from seqmodal.nn.stack import UniversalStack, make_stack
 from seqmodal.nn.state import KVCache, MemoryCall, SegmentMemory
+from seqmodal.nn.tally import Tally
 
 PREFILL_CHUNK = 128
 """Positions that a windowed cache takes at once; longer calls are cut into such chunks."""
@@ -43,7 +44,7 @@ class Decoder(nn.Module):
 
     The default is the modern stack: RMSNorm without gain, rotary positions, normalised queries and keys, squared ReLU,
     no biases, zero-initialised projections and head, value embeddings in the first and the last layer, and the tokens
-    just before mixed into each embedding, channel by channel.
+    just before mixed into each embedding, channel by channel. `tally.effects` is the caller's to fill.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -54,6 +55,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.shift_scales = nn.Parameter(torch.zeros(config.token_shift, config.d_model))
+        self.tally = Tally(config.vocab_size, config.tally, config.d_model) if config.tally else None
         self.position = embedding_position(config)
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.shared_scores = shared_scores(config)
@@ -76,11 +78,9 @@ class Decoder(nn.Module):
         config = self.config
         for name, weight in self.named_parameters():
             writes = name.endswith(("out_proj.weight", "down.weight"))
-            if weight.ndim < 2 or name in ("shift_scales", "stack.time_embedding"):
+            if weight.ndim < 2 or name in ("shift_scales", "tally.weight", "stack.time_embedding"):
                 continue  # biases at zero, gains at one, scales as they were made
-            if config.zero_init and (writes or name == "head.weight"):
-                nn.init.zeros_(weight)
-            elif name.endswith(("_bias", "scores.keys", "scores.values", "shared_scores.weight")):
+            if config.zero_init and (writes or name == "head.weight") or name.endswith(("_bias", "scores.keys", "scores.values", "shared_scores.weight")):
                 nn.init.zeros_(weight)
             elif not config.zero_init or name == "position.weight" or (config.tied_head and name == "embedding.weight"):
                 nn.init.normal_(weight, std=0.02 / (2 * config.num_layers) ** 0.5 if writes else 0.02)
@@ -175,6 +175,7 @@ class Decoder(nn.Module):
             capacity=size,
             chunk=chunk,
             limit=limit,
+            counters=config.tally or 0,
             dtype=weight.dtype,
             device=weight.device,
         )
@@ -189,7 +190,7 @@ class Decoder(nn.Module):
         if not config.memory:
             raise ConfigError("this decoder has no memory: config.memory is 0")
         return SegmentMemory.empty(
-            config.num_layers, batch, config.memory, config.d_model, weight.dtype, weight.device
+            config.num_layers, batch, config.memory, config.d_model, config.tally or 0, weight.dtype, weight.device
         )
 
     @property
@@ -204,7 +205,7 @@ class Decoder(nn.Module):
         index = torch.arange(ids.shape[1], device=ids.device)
         at = index if positions is None else positions
         mask, window, seen = mask.simplified() if mask is not None else None, self.config.window, None
-        scored = self.shared_scores is not None or self.stack.blocks[0].attention.scores is not None
+        scored = isinstance(self.config.position, Alibi | Bucketed | Relative | TransformerXL)
         causal = mask is None or mask.is_causal
         in_blocks = bool(window) and ids.shape[1] > window and causal and not scored
         if in_blocks:
@@ -212,9 +213,14 @@ class Decoder(nn.Module):
         elif mask is not None or (scored and positions is not None):
             seen = attend_to_self_if_blind(visible(index, index, window=window, queries=mask, keys=mask))
         angles = rotary_angles(self.config, at, self.embedding.weight.dtype)
+        document, tally = None if mask is None else mask.document, None
+        if self.tally is not None:
+            if mask is not None and mask.order is not None:
+                raise ConfigError("a tally and an order of one's own do not go together: counters go by the layout")
+            tally = self.tally.counts(ids, document=document)
         return Layout(
             at, at, window, seen, in_blocks, causal, angles, angles, self.shared_scores,
-            self._shifted(ids, None if mask is None else mask.document),
+            self._shifted(ids, document, mask), tally,
         )  # fmt: skip
 
     def _remembering(self, ids: Tensor, mask: Mask | None, memory: SegmentMemory) -> Layout:
@@ -222,7 +228,14 @@ class Decoder(nn.Module):
         if mask is not None and not mask.is_causal:
             raise ConfigError("spans seen both ways and a memory do not go together")
         document = torch.zeros_like(ids) if mask is None or mask.document is None else mask.document
-        call = MemoryCall(memory, torch.cat((memory.ids, ids), 1), torch.cat((memory.document, document), 1))
+        tally = None
+        if self.tally is not None:
+            goes_on = (memory.document[:, -1] == document[:, 0]).unsqueeze(-1)
+            tally = self.tally.counts(ids, document=document, carry=memory.tally * goes_on)
+        call = MemoryCall(
+            memory, torch.cat((memory.ids, ids), 1), torch.cat((memory.document, document), 1),
+            memory.tally if tally is None else tally[:, -1],
+        )  # fmt: skip
         key = torch.arange(call.ids.shape[1], device=ids.device)
         query = key[-ids.shape[1] :]
         seen = visible(query, key, window=0, queries=Mask(document), keys=Mask(call.document))
@@ -231,7 +244,7 @@ class Decoder(nn.Module):
         return Layout(
             query, key, 0, attend_to_self_if_blind(seen), angles=rotary_angles(self.config, query, dtype),
             key_angles=rotary_angles(self.config, key, dtype), shared_scores=self.shared_scores, before=before,
-            memory=call,
+            tally=tally, memory=call,
         )  # fmt: skip
 
     def _cached(self, ids: Tensor, positions: Tensor | None, state: KVCache) -> Layout:
@@ -249,23 +262,33 @@ class Decoder(nn.Module):
         angles = rotary_angles(self.config, query, self.embedding.weight.dtype)
         rows = query.expand(len(ids), -1)
         before = tuple(state.before(rows, back) for back in range(1, self.config.token_shift + 1))
+        tally = None
+        if self.tally is not None:
+            present = None if positions is None else positions >= 0
+            tally = self.tally.counts(ids, carry=call.tally, present=present)
+            call.keep_tally(tally)
         return Layout(
-            query, key, window, seen, False, True, angles, angles, self.shared_scores, before, cache=call
+            query, key, window, seen, False, True, angles, angles, self.shared_scores, before, tally, call
         )  # fmt: skip
 
-    def _shifted(self, ids: Tensor, document: Tensor | None) -> tuple[Tensor, ...]:
-        """The ids one, two, … before each, -1 where the document has none."""
+    def _shifted(self, ids: Tensor, document: Tensor | None, mask: Mask | None = None) -> tuple[Tensor, ...]:
+        """The ids one, two, … before each, -1 where the document has none or the mask's order hides it."""
         shifts = range(1, self.config.token_shift + 1)
         before = [F.pad(ids, (back, 0), value=-1)[:, : ids.shape[1]] for back in shifts]
         if document is not None:
             other = [F.pad(document, (back, 0), value=-1)[:, : ids.shape[1]] != document for back in shifts]
             before = [past.masked_fill(hidden, -1) for past, hidden in zip(before, other, strict=True)]
+        if mask is not None and mask.order is not None and mask.reveal is not None:
+            shown = [F.pad(mask.reveal, (back, 0))[:, : ids.shape[1]] <= mask.order for back in shifts]
+            before = [torch.where(seen, past, -1) for past, seen in zip(before, shown, strict=True)]
         return tuple(before)
 
     def _read(self, ids: Tensor, layout: Layout, extra: Tensor | None) -> DecoderOutput:
         x = self.embedding(ids) if extra is None else self.embedding(ids) + extra
         for scale, past in zip(self.shift_scales, layout.before, strict=True):
             x = x + scale * (self.embedding(past.clamp(min=0)) * (past >= 0).unsqueeze(-1))
+        if self.tally is not None and layout.tally is not None:
+            x = x + self.tally(layout.tally)
         if self.position is not None:
             x = self.position(x, layout.query)
         if self.embedding_norm is not None:

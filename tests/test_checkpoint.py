@@ -17,9 +17,10 @@ from seqmodal.tokenizers.registry import tokenizer
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 KEYS = [
-    "blocks.0.attention.k_proj.weight", "blocks.0.attention.out_proj.weight", "blocks.0.attention.q_proj.weight",
-    "blocks.0.attention.v_proj.weight", "blocks.0.feed_forward.down.weight", "blocks.0.feed_forward.up.weight",
-    "embedding.weight", "head.weight", "shift_scales", "value_embeddings.0.weight", "value_scales",
+    "embedding.weight", "head.weight", "shift_scales", "stack.blocks.0.attention.k_proj.weight",
+    "stack.blocks.0.attention.out_proj.weight", "stack.blocks.0.attention.q_proj.weight",
+    "stack.blocks.0.attention.v_proj.weight", "stack.blocks.0.feed_forward.down.weight",
+    "stack.blocks.0.feed_forward.up.weight", "value_embeddings.0.weight", "value_scales",
 ]
 
 

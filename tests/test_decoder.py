@@ -20,8 +20,8 @@ COVER = pytest.mark.parametrize("config", pairwise(), ids=described)
 
 def logits_of(decoder: Decoder, hidden: torch.Tensor) -> np.ndarray:
     """In float64, where `Decoder.logits` gives float32."""
-    cap, weight = decoder.config.logit_softcap, decoder.embedding.weight if decoder.head is None else decoder.head.weight
-    found = hidden @ weight.T
+    cap = decoder.config.logit_softcap
+    found = hidden @ (decoder.embedding if decoder.head is None else decoder.head).weight.T
     return (cap * torch.tanh(found / cap) if cap else found).detach().numpy()
 
 
@@ -177,7 +177,7 @@ def test_cut_into_many_queries(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_windowed_cache_streams_past_its_size(name: str) -> None:
     position = POSITIONS[name]
-    decoder = random_decoder(replace(BASE, position=position, num_layers=2, window=8))
+    decoder = random_decoder(replace(BASE, position=position, num_layers=2, window=8, tally=3))
     state = decoder.new_state(1)
     if position.absolute:
         assert state.limit == decoder.config.max_seq_len
@@ -218,7 +218,7 @@ def test_an_order_of_ones_own() -> None:
 @pytest.mark.parametrize("stack", [None, Universal(), Universal(halting=False)])
 @pytest.mark.parametrize("name", [name for name, position in POSITIONS.items() if not position.absolute])
 def test_a_memory_that_holds_all_is_the_whole_text(name: str, place: str, stack: Universal | None) -> None:
-    config = replace(BASE, position=POSITIONS[name], memory=30, norm_place=place, num_kv_heads=2)
+    config = replace(BASE, position=POSITIONS[name], memory=30, norm_place=place, num_kv_heads=2, tally=4)
     decoder = random_decoder(replace(config, stack=stack) if stack else config)
     ids = ids_of(decoder, 2, 24)
     document = torch.tensor([[0] * 24, [4] * 11 + [5] * 13])
@@ -401,5 +401,7 @@ def test_checkpoint_keys_are_stable() -> None:
     )  # fmt: skip
     block |= {"stack.blocks.0.feed_forward.gate.weight"}
     block |= {name.replace("weight", "bias") for name in block}
-    norms = {f"{n}.{w}" for n in ("stack.blocks.0.attn_norm", "stack.blocks.0.ffn_norm", "final_norm") for w in ("weight", "bias")}
-    assert set(Decoder(old).state_dict()) == block | norms | {"embedding.weight", "position.weight", "shift_scales", "value_scales"}
+    norms = {f"stack.blocks.0.{name}_norm" for name in ("attn", "ffn")} | {"final_norm"}
+    norms = {f"{name}.{part}" for name in norms for part in ("weight", "bias")}
+    top = {"embedding.weight", "position.weight", "shift_scales", "value_scales"}
+    assert set(Decoder(old).state_dict()) == block | norms | top

@@ -51,6 +51,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
     "qk_norm": [{"qk_norm": b} for b in (False, True)],
     "embedding_norm": [{"embedding_norm": b} for b in (False, True)],
     "token_shift": [{"token_shift": n} for n in (0, 2)],
+    "tally": [{"tally": n} for n in (0, 5)],
     "value_embeddings": [{"value_embeddings": b} for b in (False, True)],
     "softcap": [{"logit_softcap": c} for c in (0.0, 3.0)],
 }
@@ -118,6 +119,8 @@ def random_decoder(config: DecoderConfig, seed: int = 1) -> Decoder:
     decoder = Decoder(config).double().eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
+    if decoder.tally is not None:
+        decoder.tally.effects.random_(-1, 2, generator=torch.Generator().manual_seed(seed))
     return decoder
 
 
@@ -147,6 +150,11 @@ def oracle(decoder: Decoder, ids: np.ndarray, sees: np.ndarray | None = None) ->
     x = w["embedding.weight"][ids]
     for back, scale in enumerate(w["shift_scales"], 1):
         x[back:] += scale * w["embedding.weight"][ids[:-back]]
+    if c.tally:
+        counts = np.zeros(c.tally)
+        for t, one in enumerate(ids):
+            counts = np.maximum(counts + w["tally.effects"][one], 0)
+            x[t] += np.minimum(counts, 3) @ w["tally.weight"]
     if isinstance(c.position, Learned):
         x = x + w["position.weight"][:n]
     if isinstance(c.position, Sinusoidal):

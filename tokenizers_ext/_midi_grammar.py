@@ -218,7 +218,8 @@ class MidiGrammar:
         if self._longest is None:
             return _NONE
         late = self._step - self._longest
-        return min((k for k, onsets in self._sounding.items() if onsets[0] <= late and self._can_close(k)), default=_NONE)
+        overdue = (key for key, onsets in self._sounding.items() if onsets[0] <= late and self._can_close(key))
+        return min(overdue, default=_NONE)
 
     def _can_close(self, key: int) -> bool:
         """Whether the off of a sounding note is still in order in this step, with the program that has been named."""

@@ -133,6 +133,12 @@ class MidiTokenizer:
         """
         return MidiGrammar(self.band, seconds, max_silence, max_note, self.restrikes)
 
+    def effects(self) -> np.ndarray:
+        """int8 (vocab_size, 128): a note-on opens its pitch, a note-off closes it, whatever the program."""
+        table = np.zeros((self.vocab_size, 128), np.int8)
+        table[codec.ON : codec.OFF], table[codec.OFF : codec.SHIFT] = np.eye(128), -np.eye(128)
+        return table
+
     def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A window of ids up to 3 semitones up or down and faster or slower by `stretch`; its length may change."""
         transpose = int(rng.integers(-MAX_TRANSPOSE, MAX_TRANSPOSE + 1))

@@ -156,6 +156,9 @@ class DecoderConfig:
     """Start what writes to the residual stream, and an untied head, at zero; else as GPT-2 does."""
     token_shift: int = 2
     """How many tokens before it are mixed into the embedding of each token; 0: none."""
+    tally: int | None = None
+    """Counters of what is open, such as notes that sound, mixed into the embedding. None: where a decoder is built
+    none; training chooses as many as the tokenizers have. 0: none."""
     value_embeddings: bool = True
     """Add an embedding of the token to the values of the first and the last application."""
     logit_softcap: float = 15.0
@@ -169,6 +172,8 @@ class DecoderConfig:
             value, allowed = getattr(self, f.name), get_args(hints[f.name])
             if hints[f.name] is int and value < 0:
                 raise ConfigError(f"{f.name} is {value}; it must be a count, or 0 to have it chosen")
+            if f.name == "tally" and value is not None and value < 0:
+                raise ConfigError(f"tally is {value}; it must be a count, or none to have it chosen")
             if isinstance(value, str) and value not in allowed:
                 raise ConfigError(f"{f.name} is {value!r}; it is one of {', '.join(map(str, allowed))}")
         if not 0 <= self.dropout < 1:
@@ -261,7 +266,7 @@ class DecoderConfig:
         block = self._matrices + 2 * norm
         if self.bias:
             block += inner + 2 * kv + d + self.ff_width * (2 if self.activation == "swiglu" else 1) + d
-        whole = self.vocab_size * d * (1 if self.tied_head else 2) + self.token_shift * d
+        whole = self.vocab_size * d * (1 if self.tied_head else 2) + (self.token_shift + (self.tally or 0)) * d
         whole += norm * (self.embedding_norm + (self.norm_place == "pre"))
         match self.position:
             case Learned():

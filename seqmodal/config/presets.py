@@ -26,7 +26,7 @@ class Preset:
 GPT2 = DecoderConfig(
     vocab_size=50257, d_model=768, num_layers=12, num_heads=12, max_seq_len=1024, position=Learned(), norm="layernorm",
     embedding_norm=False, qk_norm=False, activation="gelu_tanh", bias=True, tied_head=True, zero_init=False,
-    token_shift=0, value_embeddings=False, logit_softcap=0.0,
+    token_shift=0, tally=0, value_embeddings=False, logit_softcap=0.0,
 )  # fmt: skip
 CLASSIC = replace(
     GPT2, vocab_size=0, d_model=0, num_layers=0, num_heads=0, max_seq_len=0, position=Sinusoidal(), activation="relu",

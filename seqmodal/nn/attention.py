@@ -31,6 +31,7 @@ class Layout:
         angles, key_angles: of rotary positions, for the queries and for the keys that this call computes.
         shared_scores: what all layers add to their scores, by positions.
         before: the ids one, two, … before each (B, T); -1: none.
+        tally: the counters after each id (B, T, F), where the decoder counts.
         cache: where keys and values are written, and which are read.
         memory: the hidden states before the text.
     """
@@ -45,6 +46,7 @@ class Layout:
     key_angles: Angles | None = None
     shared_scores: nn.Module | None = None
     before: tuple[Tensor, ...] = ()
+    tally: Tensor | None = None
     cache: CacheCall | None = None
     memory: MemoryCall | None = None
 

@@ -135,15 +135,15 @@ class BucketedScores(nn.Module):
 
     def __init__(self, config: Bucketed, num_heads: int) -> None:
         super().__init__()
-        self.half, self.max_distance = config.buckets // 2, config.max_distance
+        self.side, self.max_distance = config.buckets // 2, config.max_distance
         self.weight = nn.Parameter(torch.empty(config.buckets, num_heads))
 
     def bucket(self, distance: Tensor) -> Tensor:
         """The bucket of each distance; the upper half of them is for keys that come after the query."""
-        exact, size = self.half // 2, distance.abs()
+        exact, size = self.side // 2, distance.abs()
         far = torch.log(size.clamp(min=1).double() / exact) / math.log(self.max_distance / exact)
-        far = exact + (far * (self.half - exact)).long().clamp(max=self.half - exact - 1)
-        return torch.where(size < exact, size, far) + self.half * (distance < 0)
+        far = exact + (far * (self.side - exact)).long().clamp(max=self.side - exact - 1)
+        return torch.where(size < exact, size, far) + self.side * (distance < 0)
 
     def forward(self, query: Tensor, key: Tensor, dtype: torch.dtype) -> Tensor:
         """(H, T, S) or (B, H, T, S) of positions (T,), (S,) or (B, T), (B, S)."""

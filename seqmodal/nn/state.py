@@ -22,6 +22,7 @@ class KVCache:
         capacity: positions held.
         chunk: the most positions one call may add, so that no query loses a key it may see.
         limit: the most positions a row may reach; None where the ring forgets what no query can see.
+        counters: of the decoder's tally.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class KVCache:
         capacity: int,
         chunk: int,
         limit: int | None,
+        counters: int = 0,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -42,6 +44,7 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.positions = torch.full((batch, capacity + 1), -1, dtype=torch.long, device=device)  # (B, C + 1)
         self.ids = torch.zeros_like(self.positions)  # (B, C + 1)
+        self.tally = torch.zeros(batch, capacity + 1, counters, dtype=torch.int32, device=device)  # (B, C + 1, F)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)  # (B,)
         self.capacity, self.chunk, self.limit = capacity, chunk, limit
         self.even: int | None = 0  # the length of all rows, where they are alike
@@ -50,26 +53,28 @@ class KVCache:
     def advance(self, ids: Tensor, positions: Tensor | None) -> CacheCall:
         """Take (B, T) ids at their positions, -1 for padding; None: on from each row's length."""
         length = ids.shape[1]
-        self.whole = self.whole and (length if positions is None else 0) + int(self.lengths.max()) <= self.capacity
+        end = int(self.lengths.max()) + length if positions is None else int(positions.max()) + 1
+        self.whole = self.whole and end <= self.capacity
         if positions is None and self.even is not None and self.even % self.capacity + length <= self.capacity:
-            start, first = self.even, self.even % self.capacity
+            starts, start, first = self.lengths.clone(), self.even, self.even % self.capacity
             slots = slice(first, first + length)
             self.even = start + length
             self.positions[:, slots] = torch.arange(start, self.even, device=ids.device)
             self.ids[:, slots] = ids
             self.lengths.fill_(self.even)
             held = slice(0, self.even if self.whole else self.capacity + 1)
-            return CacheCall(self, slots, held)
+            return CacheCall(self, slots, held, starts)
         if positions is None:
             positions = self.lengths.unsqueeze(1) + torch.arange(length, device=ids.device)
             self.even = None if self.even is None else self.even + length
         else:
             self.even = None
+        starts = positions[:, 0]
         at = torch.where(positions >= 0, positions % self.capacity, self.capacity)
         rows = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(at)
         self.positions[rows, at], self.ids[rows, at] = positions, ids
         self.lengths = torch.maximum(self.lengths, positions.amax(dim=1) + 1)
-        return CacheCall(self, (rows, at), slice(0, self.capacity + 1))
+        return CacheCall(self, (rows, at), slice(0, self.capacity + 1), starts)
 
     def before(self, positions: Tensor, back: int) -> Tensor:
         """The id that stands `back` before each of (B, T) positions; -1 where there is none."""
@@ -88,6 +93,7 @@ class KVCache:
         """Row i becomes what row `rows[i]` was: beams, or dropping finished rows."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
+        self.tally = self.tally[rows]
         self._level()
 
     def _level(self) -> None:
@@ -103,11 +109,26 @@ class CacheCall:
     cache: KVCache
     slots: slice | tuple[Tensor, Tensor]
     held: slice
+    starts: Tensor  # (B,), the first position of each row
 
     @property
     def even(self) -> bool:
         """Whether all rows hold the same positions, one after the other from slot 0 on."""
         return isinstance(self.slots, slice) and self.cache.whole
+
+    @property
+    def tally(self) -> Tensor:
+        """The counters (B, F) before the call's first position."""
+        at = (self.starts - 1).clamp(min=0) % self.cache.capacity
+        before = self.cache.tally[torch.arange(len(at), device=at.device), at]
+        return before * (self.starts > 0).unsqueeze(-1)
+
+    def keep_tally(self, counts: Tensor) -> None:
+        """Store the counters (B, T, F) after each position."""
+        if isinstance(self.slots, slice):
+            self.cache.tally[:, self.slots] = counts
+        else:
+            self.cache.tally[self.slots] = counts
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, G, T, K) keys and values; returns all that the layer holds, (B, G, S, K) each."""
@@ -130,20 +151,24 @@ class SegmentMemory:
         hidden: for every application of a block, (B, M, D).
         ids: (B, M).
         document: (B, M), the number of the document each belongs to; -2 where there is nothing yet.
+        tally: (B, F), the counters after the last position.
     """
 
     hidden: tuple[Tensor, ...]
     ids: Tensor
     document: Tensor
+    tally: Tensor
 
     @classmethod
     def empty(
-        cls, num_layers: int, batch: int, length: int, width: int, dtype: torch.dtype, device: torch.device
-    ) -> SegmentMemory:
+        cls, num_layers: int, batch: int, length: int, width: int, counters: int, dtype: torch.dtype,
+        device: torch.device,
+    ) -> SegmentMemory:  # fmt: skip
         """One that holds nothing."""
         hidden = tuple(torch.zeros(batch, length, width, dtype=dtype, device=device) for _ in range(num_layers))
         ids = torch.zeros(batch, length, dtype=torch.long, device=device)
-        return cls(hidden, ids, torch.full_like(ids, -2))
+        tally = torch.zeros(batch, counters, dtype=torch.int32, device=device)
+        return cls(hidden, ids, torch.full_like(ids, -2), tally)
 
 
 @dataclass(frozen=True)
@@ -153,6 +178,7 @@ class MemoryCall:
     memory: SegmentMemory
     ids: Tensor  # (B, M + T)
     document: Tensor  # (B, M + T)
+    tally: Tensor  # (B, F), after the text
     hidden: list[Tensor] = field(default_factory=list)
 
     def behind(self, layer: int, x: Tensor) -> Tensor:
@@ -165,4 +191,4 @@ class MemoryCall:
     def after(self) -> SegmentMemory:
         """The memory for the text that follows."""
         kept = self.ids.shape[1] - self.memory.ids.shape[1]
-        return SegmentMemory(tuple(self.hidden), self.ids[:, kept:], self.document[:, kept:])
+        return SegmentMemory(tuple(self.hidden), self.ids[:, kept:], self.document[:, kept:], self.tally)

@@ -89,6 +89,14 @@ class Grammatical(Protocol):
 
 
 @runtime_checkable
+class Tallied(Protocol):
+    """Has ids that open things and ids that close them; a decoder is told what is open."""
+
+    def effects(self) -> np.ndarray:
+        """int8 (vocab_size, counters): what each id adds to each counter, from -1 to 1."""
+
+
+@runtime_checkable
 class Augmentable(Protocol):
     """Can vary its ids in training."""
 
@@ -136,6 +144,7 @@ ABILITIES: tuple[type, ...] = (
     Writable,
     Fittable,
     Grammatical,
+    Tallied,
     Augmentable,
     Distorting,
     Exemplary,
