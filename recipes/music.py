@@ -15,6 +15,7 @@ from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus
 from seqmodal.data.duplicates import group_near, minhash, split_groups
+from seqmodal.data.loader import windows
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, watch
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
@@ -92,6 +93,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
     """How well the held-out pieces are predicted, and how samples compare with them and with the training data.
 
+    Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     Draws the distributions of samples and held-out pieces as `statistics.png` in `folder`.
     """
     from seqmodal.evaluation.likelihood import likelihood  # here, so that worker processes need no torch
@@ -100,6 +102,11 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     held = stores.get("valid")
     if held is None:
         return {}
+    if not config.objective.left_to_right:
+        batches = windows(held, config.model.max_seq_len, objective=config.objective)
+        found = likelihood(model.decoder, batches)
+        count = max(1, found.count)
+        return {"nats_per_target": found.nats / count, "target_accuracy": found.correct / count}
     midi: MidiTokenizer = model.tokenizers[0]
     found = likelihood(model.decoder, held, config.model.max_seq_len)
     notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
@@ -123,7 +130,9 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
 
 
 def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
-    """A sample as MIDI file, sound and picture."""
+    """A sample as MIDI file, sound and picture; none of a model that was not trained to go from left to right."""
+    if not config.objective.left_to_right:
+        return []
     (sample,) = _sample(model, config, 1)
     path = folder / f"step_{step:06}.mid"
     midi = model.tokenizers[0]

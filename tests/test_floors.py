@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # A part of the house and the parts it may import, besides itself.
 BASE = {"seqmodal.config", "seqmodal.errors", "seqmodal.show", "seqmodal.__version__"}
 F1 = {"seqmodal.nn", "seqmodal.tokenizers"}
-F2 = {"seqmodal.decoder", "seqmodal.data", "seqmodal.sequence"}
+F2 = {"seqmodal.decoder", "seqmodal.data", "seqmodal.sequence", "seqmodal.objective"}
 F3 = {"seqmodal.generation", "seqmodal.evaluation", "seqmodal.checkpoint", "seqmodal.gpt2"}
 F4 = {"seqmodal.model", "seqmodal.training"}
 FACE = {"seqmodal"}  # `seqmodal.train` and its like reach up to the fourth floor
@@ -29,7 +29,8 @@ MAY: dict[str, set[str]] = {
     "tokenizers_ext": BASE | {"seqmodal.tokenizers"},
     "seqmodal.decoder": BASE | F1,
     "seqmodal.sequence": BASE | F1,
-    "seqmodal.data": BASE | F1 | {"seqmodal.sequence"},
+    "seqmodal.objective": BASE | F1 | {"seqmodal.sequence"},
+    "seqmodal.data": BASE | F1 | {"seqmodal.sequence", "seqmodal.objective"},
     **dict.fromkeys(F3, BASE | F1 | F2),
     "seqmodal.model": BASE | F1 | F2 | F3,
     "seqmodal.training": BASE | F1 | F2 | F3 | {"seqmodal.model"},  # it writes samples while it trains

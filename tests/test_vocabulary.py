@@ -12,6 +12,7 @@ from toy import Digits
 
 from seqmodal.errors import ConfigError, Mismatch
 from seqmodal.tokenizers import Vocabulary
+from seqmodal.tokenizers.vocabulary import ADDED
 
 SIZES = st.lists(st.integers(1, 3000), min_size=1, max_size=6)
 
@@ -50,6 +51,14 @@ def test_appending_renumbers_nothing(sizes: list[int]) -> None:
     assert more.blocks[:-1] == vocabulary.blocks
     assert more.block("later").start == vocabulary.size
     assert more.size == vocabulary.size + 19
+
+
+def test_marks_are_appended_and_are_no_content() -> None:
+    vocabulary = build([5, 7])
+    more = vocabulary.append(ADDED, 3, marked=False)
+    assert more.size == vocabulary.size + 3 and more.block(ADDED).begin is None
+    assert more.to_global(ADDED, np.arange(3)).tolist() == [vocabulary.size + i for i in range(3)]
+    assert more.content == vocabulary.content and Vocabulary.from_dict(more.to_dict()) == more
 
 
 @given(SIZES)

@@ -43,8 +43,8 @@ class Masked:
     share: float = 0.15
     """Share of the content that is chosen."""
     most: float = 0.0
-    """0: always that share. Above `share`: each piece has its own, evenly between the two, so that the model can fill in
-    what has many gaps, as masked parallel decoding asks of it."""
+    """0: always that share. Above `share`: each piece has its own, evenly between the two, so that the model can fill
+    in what has many gaps, as masked parallel decoding asks of it."""
     kind: ClassVar[str] = "masked"
     left_to_right: ClassVar[bool] = False
 
@@ -94,7 +94,7 @@ class FillInTheMiddle:
 
 @dataclass(frozen=True)
 class Permutation:
-    """Ids in a random order, each from those before it in that order and from where it stands (XLNet, Yang et al. 2019).
+    """Ids in a random order, each from those before it in that order and from its place (XLNet, Yang et al. 2019).
 
     What is predicted asks from a position of its own, which holds a mask and is seen by nobody: two streams in one
     sequence.

@@ -22,6 +22,8 @@ from seqmodal.sequence import Document
 from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
 
 SPLITS = ("train", "valid", "test")
+NO_DATA = ("model", "training", "sampling", "objective")
+"""Settings of a recipe that its corpus does not depend on."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
 
     Args:
         recipe: a module with `corpus(config)`.
-        config: all but its `model`, `training` and `sampling` bears on the corpus.
+        config: all but its `model`, `training`, `sampling` and `objective` bears on the corpus.
         tokenizers: those of a trained model, to make a corpus for evaluating it.
 
     Raises:
@@ -122,7 +124,7 @@ def _make(corpus: Corpus, folder: Path, where: str, needed: str) -> None:
 
 def _key(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None) -> str:
     """Changes with every file, setting and line of code that the stores depend on."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("model", "training", "sampling")}
+    settings = {k: v for k, v in asdict(config).items() if k not in NO_DATA}
     made_by = [__version__, settings, [fingerprint(t) for t in tokenizers or ()]]
     digest = hashlib.sha256(json.dumps(made_by, default=str).encode())
     for path in _sources(recipe):

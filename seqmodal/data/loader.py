@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from seqmodal.config import Causal, Masked, Objective, Prefix
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
+from seqmodal.objective import Arranged, arrange, capacity, must_suit, with_marks
 from seqmodal.sequence import Composed, compose
+from seqmodal.tokenizers.vocabulary import Vocabulary
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SLACK = 1.12
 """What is read of a document beyond the window, for augmentation that makes it shorter."""
+CAUSAL = Causal()
+FIXED = 1_000_003
+"""Seed of what an objective leaves to chance where windows are for evaluation: the same in all runs."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Arrays (B, T): ids and targets int64, weight float32, document int32 (from 0 in each row; -1: padding)."""
+    """Arrays (B, T).
+
+    Attributes:
+        ids, targets: int64.
+        weight: float32, how much each target counts.
+        document: int32, from 0 in each row; -1: padding.
+        span: int32, 0 where positions see what came before, k in the row's k-th span seen both ways; None: nowhere.
+        order, reveal: int32, see `seqmodal.nn.mask.Mask`; None: in the order of the ids.
+        positions: int64, where each id stands; None: one after the other.
+    """
 
     ids: np.ndarray
     targets: np.ndarray
     weight: np.ndarray
     document: np.ndarray
+    span: np.ndarray | None = None
+    order: np.ndarray | None = None
+    reveal: np.ndarray | None = None
+    positions: np.ndarray | None = None
 
 
 class Batches:
@@ -34,31 +53,37 @@ class Batches:
     Where nothing augments, every target comes exactly once an epoch. Row r of batch i is window number i·B + r, counted
     through all epochs.
 
+    An objective that lays out more positions than it reads targets has narrower windows, so that a row holds one whole;
+    where several documents share it, the last may lose a few.
+
     Args:
         store: what to learn from.
-        context: targets in a window.
+        context: positions in a row.
         batch_size: windows in a batch.
-        seed: of the order and the augmentation.
+        seed: of the order, the augmentation and the objective.
         augment: by block name, how to vary a stretch of ids.
+        objective: what is to be predicted.
     """
 
     def __init__(
-        self, store: Store, *, context: int, batch_size: int, seed: int, augment: Mapping[str, Augment] | None = None
-    ) -> None:
+        self, store: Store, *, context: int, batch_size: int, seed: int, augment: Mapping[str, Augment] | None = None,
+        objective: Objective = CAUSAL,
+    ) -> None:  # fmt: skip
         if not len(store):
             raise BadInput(store.folder, "the store is empty; there is nothing to learn from")
-        _must_be_causal(store)
+        vocabulary = _suited(store, objective, context)
         self.store, self.context, self.batch_size, self.seed = store, context, batch_size, seed
-        self.augment = dict(augment or {})
+        self.augment, self.objective, self.vocabulary = dict(augment or {}), objective, vocabulary
         self._targets = store.lengths - 1  # a document of n ids has n - 1 targets
         self.total = int(self._targets.sum())
-        self.windows = -(-self.total // context)
+        self._width = capacity(objective, context)
+        self.windows = -(-self.total // self._width)
         self._epoch, self._plan = -1, (np.zeros(0, np.int64),) * 3 + (0,)
 
     def batch(self, number: int) -> Batch:
         """Batch `number`, from 0 on without end."""
         rows = [self._row(*divmod(number * self.batch_size + r, self.windows)) for r in range(self.batch_size)]
-        return Batch(*(np.stack(part) for part in zip(*rows, strict=True)))
+        return _stacked(rows)
 
     def _epoch_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Order of the documents, where each begins in the ring of targets, order of the windows, and the first cut."""
@@ -70,19 +95,22 @@ class Batches:
             self._epoch = epoch
         return self._plan
 
-    def _row(self, epoch: int, index: int) -> tuple[np.ndarray, ...]:
+    def _row(self, epoch: int, index: int) -> _Row:
         """One window: pieces of documents until it is full, then padding."""
         order, starts, permuted, cut = self._epoch_plan(epoch)
-        first = int(permuted[index]) * self.context
-        at, room = (first + cut) % self.total, min(self.context, self.total - first)
+        first = int(permuted[index]) * self._width
+        at, room = (first + cut) % self.total, min(self._width, self.total - first)
         row = _Row(self.context, self.store.vocabulary.pad)
-        rng = np.random.default_rng([self.seed, epoch, index, 1])
+        rng, chance = (np.random.default_rng([self.seed, epoch, index, use]) for use in (1, 2))
         place = int(np.searchsorted(starts, at, side="right")) - 1
         skip = at - int(starts[place])
-        while room > 0:
-            room -= row.add(self._piece(int(order[place]), skip, room, rng), room)
+        while (most := min(room, capacity(self.objective, row.left))) > 0:
+            piece = self._piece(int(order[place]), skip, most, rng)
+            if (found := min(most, len(piece.ids) - 1)) > 0:
+                row.add(arrange(self.objective, _cut(piece, found), chance, self.vocabulary))
+                room -= found
             place, skip = (place + 1) % len(order), 0
-        return row.arrays()
+        return row
 
     def _piece(self, document: int, skip: int, room: int, rng: np.random.Generator) -> Composed:
         """Targets `skip` to `skip + room` of a document, or up to its end: one id more than targets."""
@@ -95,51 +123,90 @@ class Batches:
         return compose(self.store[document], self.store.vocabulary, skip, skip + int(room * SLACK) + 2, vary)
 
 
+def _cut(piece: Composed, targets: int) -> Composed:
+    """The first `targets` targets of a piece, and one id more."""
+    return Composed(*(getattr(piece, f.name)[: targets + 1] for f in fields(piece)))
+
+
 class _Row:
-    """A window being filled."""
+    """A row being filled."""
 
     def __init__(self, context: int, pad: int) -> None:
-        self.ids = np.full(context, pad, np.int64)
-        self.targets = np.full(context, pad, np.int64)
-        self.weight = np.zeros(context, np.float32)
-        self.document = np.full(context, -1, np.int32)
+        self.arrays: dict[str, np.ndarray] = {
+            "ids": np.full(context, pad, np.int64),
+            "targets": np.full(context, pad, np.int64),
+            "weight": np.zeros(context, np.float32),
+            "document": np.full(context, -1, np.int32),
+            "span": np.zeros(context, np.int32),
+            "order": np.zeros(context, np.int32),
+            "reveal": np.zeros(context, np.int32),
+            "positions": np.arange(context),
+        }
+        self.needed = {"ids", "targets", "weight", "document"}
         self.filled = self.documents = 0
 
-    def add(self, piece: Composed, room: int) -> int:
-        """Append at most `room` targets of a piece; returns how many."""
-        n = max(0, min(room, len(piece.ids) - 1))
-        part = slice(self.filled, self.filled + n)
-        self.ids[part], self.targets[part] = piece.ids[:n], piece.targets[:n]
-        self.weight[part], self.document[part] = piece.weight[:n], self.documents
-        self.filled += n
+    @property
+    def left(self) -> int:
+        """Positions that are free."""
+        return len(self.arrays["ids"]) - self.filled
+
+    def add(self, piece: Arranged) -> None:
+        """Append a piece, which must fit."""
+        part = slice(self.filled, self.filled + len(piece))
+        given = {f.name: value for f in fields(piece) if (value := getattr(piece, f.name)) is not None}
+        if "span" in given:
+            given["span"] = np.where(given["span"] > 0, given["span"] + self.arrays["span"].max(), 0)
+        if "positions" in given:
+            given["positions"] = given["positions"] + self.filled
+        for name, value in given.items():
+            self.arrays[name][part] = value
+        self.arrays["document"][part] = self.documents
+        self.needed |= given.keys()
+        self.filled += len(piece)
         self.documents += 1
-        return n
-
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return self.ids, self.targets, self.weight, self.document
 
 
-def windows(store: Store, context: int, batch_size: int = 8, share: float = 1.0) -> Iterator[Batch]:
-    """Each document alone, in segments of `context` targets that do not overlap, the short remainder included.
+def _stacked(rows: Sequence[_Row]) -> Batch:
+    """The batch of some rows, with the arrays that any of them needs."""
+    needed = set().union(*(row.needed for row in rows))
+    return Batch(**{name: np.stack([row.arrays[name] for row in rows]) for name in needed})
+
+
+def windows(
+    store: Store, context: int, batch_size: int = 8, share: float = 1.0, objective: Objective = CAUSAL
+) -> Iterator[Batch]:
+    """Each document alone, in segments of `context` positions that do not overlap, the short remainder included.
 
     Segments of like length share a batch, so that little is padded. With a `share` below 1, only that share of the
-    batches, at least one, evenly taken.
+    batches, at least one, evenly taken. What the objective leaves to chance depends on the document and place alone.
     """
-    _must_be_causal(store)
+    vocabulary, width = _suited(store, objective, context), capacity(objective, context)
     targets = (store.lengths - 1).tolist()
-    places = [(min(context, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, context)]
+    places = [(min(width, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, width)]
     places.sort(key=lambda place: -place[0])
     batches = -(-len(places) // batch_size)
     kept = np.unique(np.linspace(0, batches - 1, max(1, round(share * batches))).round().astype(int)) if batches else ()
     for first in (int(number) * batch_size for number in kept):
-        rows = []
-        for size, document, at in places[first:first + batch_size]:
-            row = _Row(places[first][0], store.vocabulary.pad)
-            row.add(compose(store[document], store.vocabulary, at, at + size + 1), size)
-            rows.append(row.arrays())
-        yield Batch(*(np.stack(part) for part in zip(*rows, strict=True)))
+        pieces = []
+        for size, document, at in places[first : first + batch_size]:
+            piece, chance = compose(store[document], vocabulary, at, at + size + 1), (FIXED, document, at)
+            pieces.append(arrange(objective, piece, np.random.default_rng(chance), vocabulary))
+        rows = [_Row(max(map(len, pieces)), vocabulary.pad) for _ in pieces]
+        for row, arranged in zip(rows, pieces, strict=True):
+            row.add(arranged)
+        yield _stacked(rows)
 
 
-def _must_be_causal(store: Store) -> None:
-    if store.both_ways:
-        raise ConfigError(f"{store.folder} holds segments seen both ways; batches are causal only: set both_ways=False")
+def _suited(store: Store, objective: Objective, context: int) -> Vocabulary:
+    """The vocabulary with the objective's marks.
+
+    Raises:
+        ConfigError: for segments seen both ways and an objective that cannot have them, or a context too short for it.
+    """
+    if store.both_ways and not isinstance(objective, Prefix | Masked):
+        raise ConfigError(
+            f"{store.folder} holds segments seen both ways, and the objective is {objective.kind}; "
+            "set both_ways=False, or the objective prefix"
+        )
+    must_suit(objective, context)
+    return with_marks(store.vocabulary, objective)

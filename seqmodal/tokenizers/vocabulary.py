@@ -12,6 +12,8 @@ from seqmodal.errors import ConfigError, Mismatch
 
 SPECIAL = "special"
 MARKS = ("<pad>", "<bos>", "<eos>", "<null>")
+ADDED = "marks"
+"""Name of the block of marks that an objective needs beside these; see `seqmodal.objective`."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,12 @@ class Vocabulary:
             raise ConfigError(f"bos {bos} and eos {eos} must be ids of the block, 0 to {size - 1}")
         return cls((Block(name, 0, size, marked=False),), pad=eos, bos=bos, eos=eos, null=None)
 
-    def append(self, name: str, size: int) -> Self:
-        """The same vocabulary with a block for `size` more ids; nothing is renumbered."""
+    def append(self, name: str, size: int, *, marked: bool = True) -> Self:
+        """The same vocabulary with a block for `size` more ids, begin and end before them if `marked`; nothing is
+        renumbered."""
         if size < 1:
             raise ConfigError(f"the block {name} would have {size} ids; it needs at least one")
-        return replace(self, blocks=(*self.blocks, Block(name, self.size, size + 2)))
+        return replace(self, blocks=(*self.blocks, Block(name, self.size, size + 2 * marked, marked)))
 
     @property
     def size(self) -> int:
@@ -109,7 +112,7 @@ class Vocabulary:
     @property
     def content(self) -> tuple[Block, ...]:
         """The tokenizers' blocks."""
-        return tuple(block for block in self.blocks if block.name != SPECIAL)
+        return tuple(block for block in self.blocks if block.name not in (SPECIAL, ADDED))
 
     def block(self, name: str) -> Block:
         """The block of that name.

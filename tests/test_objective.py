@@ -1,0 +1,662 @@
+"""Objectives: nothing that must be predicted is seen, nothing is lost, shares are as asked; a decoder learns them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import Digits
+
+import seqmodal
+from seqmodal.config import (
+    Alibi,
+    Bucketed,
+    Causal,
+    DecoderConfig,
+    FillInTheMiddle,
+    Learned,
+    Masked,
+    NoPosition,
+    Objective,
+    Permutation,
+    Prefix,
+    RecipeConfig,
+    Relative,
+    Rotary,
+    Sinusoidal,
+    SpanCorruption,
+    TransformerXL,
+    from_dict,
+    to_dict,
+)
+from seqmodal.data.loader import Batch, Batches, windows
+from seqmodal.data.store import Store, write_store
+from seqmodal.decoder import Decoder
+from seqmodal.errors import ConfigError
+from seqmodal.evaluation.likelihood import likelihood
+from seqmodal.nn.mask import Mask, visible
+from seqmodal.objective import (
+    BEGINNING,
+    ENDING,
+    HIDDEN,
+    MASK,
+    MIDDLE,
+    SENTINELS,
+    Arranged,
+    arrange,
+    capacity,
+    fit,
+    mark,
+    must_go_together,
+    must_suit,
+    with_marks,
+)
+from seqmodal.recipes import music
+from seqmodal.sequence import Composed, Document, Segment, compose
+from seqmodal.tokenizers import Vocabulary
+from seqmodal.training.recipe import find_recipe
+from seqmodal.training.record import read_metrics
+
+SIZE = 20_000
+BLOCKS = ("a", "b", "c")
+VOCABULARY = Vocabulary.of([Digits(name, SIZE) for name in BLOCKS])
+KINDS: list[Objective] = [Prefix(), Masked(), SpanCorruption(), FillInTheMiddle(), Permutation()]
+OBJECTIVES = [
+    Causal(), *KINDS, Masked(0.2, most=0.9), SpanCorruption(0.4, 1.5), FillInTheMiddle(1.0), Permutation(0.7),
+]  # fmt: skip
+EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+
+
+def laid_out(objective: Objective, piece: Composed, seed: int = 0) -> Arranged:
+    return arrange(objective, piece, np.random.default_rng(seed), with_marks(VOCABULARY, objective))
+
+
+def plain(length: int, start: int = 0) -> Composed:
+    return compose(Document((Segment("a", np.arange(length) + start),)), VOCABULARY)
+
+
+@st.composite
+def pieces(draw: st.DrawFn, both_ways: bool = False) -> Composed:
+    """Stretches of documents in which no id comes twice: each block once, counting up."""
+    segments = []
+    for name in draw(st.permutations(BLOCKS))[: draw(st.integers(1, 3))]:
+        both = both_ways and draw(st.booleans())
+        loss = 0.0 if both else draw(st.sampled_from([0.0, 0.5, 1.0, 1.0]))
+        segments.append(Segment(name, np.arange(draw(st.integers(0, 30))), loss, both))
+    start = draw(st.sampled_from([0, 0, 1, 5, 20]))
+    piece = compose(Document(tuple(segments)), VOCABULARY, start, start + draw(st.integers(2, 60)))
+    return piece if len(piece.ids) > 1 else plain(3)
+
+
+def tensors(arranged: Arranged) -> Mask:
+    return Mask(None, *(None if p is None else torch.from_numpy(p)[None]
+                        for p in (arranged.span, arranged.order, arranged.reveal)))  # fmt: skip
+
+
+def sees(arranged: Arranged) -> np.ndarray:
+    """(m, m), True where a position sees another."""
+    index, mask = torch.arange(len(arranged)), tensors(arranged)
+    return visible(index, index, window=0, queries=mask, keys=mask).view(len(arranged), -1).numpy()
+
+
+def own_weights(piece: Composed) -> np.ndarray:
+    return np.concatenate([[0], piece.weight[:-1]])
+
+
+# --- laws -------------------------------------------------------------------------------------------------------------
+
+
+@EACH
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_no_position_sees_what_it_must_predict(objective: Objective, data: st.DataObject, seed: int) -> None:
+    piece = data.draw(pieces(isinstance(objective, Prefix | Masked)))
+    found, vocabulary = laid_out(objective, piece, seed), with_marks(VOCABULARY, objective)
+    shown = found.ids.copy()
+    if isinstance(objective, Masked):
+        shown[found.weight > 0] = -1  # behind a mask, or BERT's exceptions
+    marks = {vocabulary.eos, *range(VOCABULARY.size, vocabulary.size)}  # these may come twice
+    seen = sees(found)
+    assert seen.any(axis=1).all()  # none is blind
+    for at in np.flatnonzero(found.weight):
+        if found.targets[at] not in marks:
+            assert found.targets[at] not in shown[seen[at]]
+
+
+@EACH
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_arrays_fit_and_nothing_counts_that_should_not(objective: Objective, data: st.DataObject, seed: int) -> None:
+    piece = data.draw(pieces(isinstance(objective, Prefix | Masked)))
+    found, vocabulary = laid_out(objective, piece, seed), with_marks(VOCABULARY, objective)
+    arrays = [value for value in vars(found).values() if value is not None]
+    assert {len(array) for array in arrays} == {len(found)} and capacity(objective, len(found)) <= len(piece.ids)
+    assert all(array.dtype == (np.float32 if array is found.weight else np.int32) for array in arrays)
+    weight = dict(zip(piece.ids.tolist(), own_weights(piece).tolist(), strict=True))
+    for target, value in zip(found.targets.tolist(), found.weight.tolist(), strict=True):
+        if value and target < VOCABULARY.size and target != VOCABULARY.eos:
+            assert value == weight[target]
+    again = laid_out(objective, piece, seed)
+    assert all(np.array_equal(getattr(found, name), value) for name, value in vars(again).items())
+    assert vocabulary.content == VOCABULARY.content  # marks are nobody's content
+
+
+@EACH
+def test_a_room_of_its_capacity_always_holds_a_piece(objective: Objective) -> None:
+    for room in (8, 9, 13, 64, 301):
+        most = capacity(objective, room)
+        for targets in range(1, most + 1, 1 + most // 20):
+            assert len(laid_out(objective, compose(plain_document(400), VOCABULARY, 3, targets + 4))) <= room
+        larger = laid_out(objective, compose(plain_document(400), VOCABULARY, 3, most + 5), seed=5)
+        chance = isinstance(objective, FillInTheMiddle) and objective.rate < 1
+        slack = isinstance(objective, Permutation)  # the first id is never predicted
+        assert chance or len(larger) + slack > room
+
+
+def plain_document(length: int) -> Document:
+    return Document((Segment("a", np.arange(length)),))
+
+
+def test_causal_is_the_piece_itself() -> None:
+    piece = plain(20)
+    found = laid_out(Causal(), piece)
+    assert np.array_equal(found.ids, piece.ids[:-1]) and np.array_equal(found.targets, piece.ids[1:])
+    assert found.span is None and found.order is None and found.positions is None
+    assert with_marks(VOCABULARY, Causal()) is VOCABULARY
+
+
+# --- prefix -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_is_cut_anywhere_and_its_last_position_predicts_the_rest() -> None:
+    piece, given_counts = plain(98), []
+    for seed in range(400):
+        found = laid_out(Prefix(), piece, seed)
+        assert found.span is not None
+        count = int(found.span.sum())
+        given_counts.append(count)
+        assert found.span[:count].all() and not found.weight[: count - 1].any()
+        assert np.array_equal(found.weight[count - 1 :], piece.weight[count - 1 : -1]) and found.weight.any()
+    assert min(given_counts) <= 3 and max(given_counts) >= 95 and abs(np.mean(given_counts) - 50) < 5
+    for seed in range(50):
+        span = laid_out(Prefix(0.25, 0.5), piece, seed).span
+        assert span is not None and 25 <= span.sum() <= 51
+
+
+def test_segments_seen_both_ways_are_the_prefix() -> None:
+    read = Segment("a", np.arange(5), loss=0, both_ways=True)
+    piece = compose(Document((read, Segment("b", np.arange(9)))), VOCABULARY)
+    found = laid_out(Prefix(), piece)
+    assert np.array_equal(found.span, piece.span[:-1]) and np.array_equal(found.weight, piece.weight[:-1])
+    assert found.weight.sum() == 12  # of b: begin, content, end; and eos
+
+
+# --- masked -----------------------------------------------------------------------------------------------------------
+
+
+def test_eight_of_ten_are_masked_one_is_another_and_one_stays() -> None:
+    segments = (Segment("a", np.arange(9_000)), Segment("b", np.arange(3_000), loss=0), Segment("c", np.arange(9_000)))
+    piece = compose(Document(segments), VOCABULARY)
+    found, vocabulary = laid_out(Masked(0.3), piece), with_marks(VOCABULARY, Masked())
+    chosen = found.weight > 0
+    assert chosen.sum() == round(0.3 * 18_000) and not chosen[piece.block[:-1] == 2].any()
+    assert np.array_equal(found.targets, piece.ids[:-1])
+    assert np.array_equal(found.ids[~chosen], piece.ids[:-1][~chosen])
+    now, before = found.ids[chosen], found.targets[chosen]
+    masked, kept = now == mark(vocabulary, MASK), now == before
+    other = ~masked & ~kept
+    for part, share in ((masked, 0.8), (kept, 0.1), (other, 0.1)):
+        assert abs(part.mean() - share) < 4 * (share * (1 - share) / len(now)) ** 0.5
+    assert np.array_equal(vocabulary.block_of(now[other]), vocabulary.block_of(before[other]))
+    for name in ("a", "c"):
+        vocabulary.to_local(name, now[other & (vocabulary.block_of(before) == VOCABULARY.names.index(name))])
+    spread = np.histogram(vocabulary.to_local("a", now[other & (vocabulary.block_of(before) == 1)]), 4, (0, SIZE))[0]
+    assert spread.min() > 0.15 * spread.sum()  # from all over the block
+
+
+def test_each_piece_draws_its_own_share_where_there_is_a_range() -> None:
+    shares = [(laid_out(Masked(0.2, most=0.8), plain(300), seed).weight > 0).mean() for seed in range(200)]
+    assert 0.19 < min(shares) < 0.25 and 0.75 < max(shares) < 0.81 and abs(np.mean(shares) - 0.5) < 0.05
+
+
+def test_marks_of_documents_are_not_masked_and_one_id_is_enough() -> None:
+    for seed in range(30):
+        found = laid_out(Masked(), plain(1), seed)
+        assert found.weight.tolist() == [0, 0, 1, 0] and found.ids[:2].tolist() == [1, 4]
+
+
+# --- span corruption --------------------------------------------------------------------------------------------------
+
+
+def put_together(found: Arranged, vocabulary: Vocabulary) -> list[int]:
+    """The piece from what is read and what is to be written, one id at a time."""
+    assert found.span is not None
+    whole, source = [*found.ids.tolist(), int(found.targets[-1])], int(found.span.sum())
+    spans: dict[int, list[int]] = {}
+    for id in whole[source:]:
+        if id >= mark(vocabulary, SENTINELS):
+            last = spans[id] = []
+        else:
+            last.append(id)
+    return [part for id in whole[:source] for part in spans.get(id, [id])]
+
+
+@settings(deadline=None, max_examples=60)
+@given(pieces(), st.integers(0, 2**32), st.floats(0.01, 0.9), st.floats(1, 6))
+def test_spans_and_what_is_left_make_the_piece(piece: Composed, seed: int, share: float, mean: float) -> None:
+    objective = SpanCorruption(share, mean)
+    found, vocabulary = laid_out(objective, piece, seed), with_marks(VOCABULARY, objective)
+    assert put_together(found, vocabulary) == piece.ids[:-1].tolist()
+
+
+def test_spans_are_of_the_length_and_share_that_was_asked_for() -> None:
+    objective, vocabulary = SpanCorruption(0.15, 3.0), with_marks(VOCABULARY, SpanCorruption())
+    piece = plain(397)
+    lengths, places = [], np.zeros(400)
+    for seed in range(300):
+        found = laid_out(objective, piece, seed)
+        assert found.span is not None
+        source = int(found.span.sum())
+        aimed = found.targets[source - 1 :]
+        sentinels = np.flatnonzero(aimed >= mark(vocabulary, SENTINELS))
+        assert len(sentinels) == 21 and len(aimed) == 60 + 21  # 0.15 · 400 ids in 60 / 3 spans, and the last sentinel
+        assert np.array_equal(aimed[sentinels], mark(vocabulary, SENTINELS) + np.arange(21))
+        assert not found.weight[: source - 1].any()
+        learned = found.weight[source - 1 :]
+        assert learned[aimed != VOCABULARY.block("a").begin].all()
+        cut = np.diff(sentinels) - 1
+        assert cut.min() >= 1
+        lengths += cut.tolist()
+        places[np.isin(piece.ids[:-1], aimed)] += 1
+    assert np.mean(lengths) == 3 and np.std(lengths) > 1.5
+    assert (places[20:-20] / 300).std() < 0.05 and abs(places[20:-20].mean() / 300 - 0.15) < 0.01  # anywhere
+
+
+def test_too_few_sentinels_are_refused() -> None:
+    must_suit(SpanCorruption(sentinels=30), 512)
+    with pytest.raises(ConfigError, match=r"sentinels is 20 .* may have 23 spans; set it to 24"):
+        must_suit(SpanCorruption(sentinels=20), 512)
+
+
+# --- fill in the middle -----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(pieces(), st.integers(0, 2**32))
+def test_the_parts_put_back_make_the_piece(piece: Composed, seed: int) -> None:
+    found, vocabulary = laid_out(FillInTheMiddle(1.0), piece, seed), with_marks(VOCABULARY, FillInTheMiddle())
+    whole = [*found.ids.tolist(), int(found.targets[-1])]
+    begins, ends, fills = (mark(vocabulary, number) for number in (BEGINNING, ENDING, MIDDLE))
+    if begins not in whole:  # there is no content
+        assert whole == piece.ids.tolist()
+        return
+    assert whole[0] == begins and whole[-1] == vocabulary.eos
+    ending, middle = whole.index(ends), whole.index(fills)
+    before, after, between = whole[1:ending], whole[ending + 1 : middle], whole[middle + 1 : -1]
+    assert [*before, *between, *after] == piece.ids.tolist() and between
+    assert not found.weight[np.isin(found.targets, [begins, ends, fills])].any()
+    assert found.weight.sum() >= own_weights(piece).sum()
+
+
+def test_so_many_pieces_are_rearranged() -> None:
+    vocabulary, marked = with_marks(VOCABULARY, FillInTheMiddle()), []
+    for seed in range(1000):
+        marked.append(int(laid_out(FillInTheMiddle(0.3), plain(9), seed).ids[0]) == mark(vocabulary, BEGINNING))
+    assert abs(np.mean(marked) - 0.3) < 0.06
+
+
+# --- permutation ------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(pieces(), st.integers(0, 2**32))
+def test_a_query_sees_what_comes_before_it_in_the_order(piece: Composed, seed: int) -> None:
+    objective = Permutation(0.4)
+    found, vocabulary, n = laid_out(objective, piece, seed), with_marks(VOCABULARY, objective), len(piece.ids) - 1
+    assert found.order is not None and found.reveal is not None and found.positions is not None
+    queries, seen = range(n, len(found)), sees(found)
+    places = found.positions[n:].tolist()
+    assert np.array_equal(found.ids[:n], piece.ids[:-1]) and not found.weight[:n].any()
+    assert (found.ids[n:] == mark(vocabulary, MASK)).all() and (found.weight[n:] > 0).all()
+    assert np.array_equal(found.targets[n:], piece.ids[places]) and len(set(places)) == len(places)
+    assert (found.reveal[n:] == HIDDEN).all()
+    known = set(range(n)) - set(places)
+    assert 0 in known
+    for content in known:
+        assert set(np.flatnonzero(seen[content])) == known
+    for query, place in zip(queries, places, strict=True):
+        assert set(np.flatnonzero(seen[query])) == known
+        known |= {place}
+        assert set(np.flatnonzero(seen[place])) == known
+
+
+def test_the_last_part_of_the_order_is_predicted() -> None:
+    assert [int(laid_out(Permutation(), plain(n)).weight.sum()) for n in (1, 2, 60, 600)] == [1, 1, 10, 100]
+    found = [frozenset(laid_out(Permutation(), plain(60), seed).positions[63:].tolist()) for seed in range(20)]  # type: ignore[index]
+    assert len(set(found)) == 20 and len(set().union(*found)) > 50
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@EACH
+def test_as_settings(objective: Objective) -> None:
+    config = RecipeConfig(objective=objective)
+    assert from_dict(RecipeConfig, to_dict(config)) == config
+    assert from_dict(RecipeConfig, {"objective": objective.kind}).objective == type(objective)()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": "masked", "share": 0.0}, "share is 0.0"),
+        ({"kind": "masked", "most": 0.1}, "most is 0.1"),
+        ({"kind": "masked", "mean_length": 3.0}, "unknown setting objective.mean_length"),
+        ({"kind": "span-corruption", "mean_length": 0.5}, "mean_length is 0.5"),
+        ({"kind": "prefix", "least": 0.6, "most": 0.5}, "least 0.6 and most 0.5"),
+        ({"kind": "fill-in-the-middle", "rate": 1.5}, "rate is 1.5"),
+        ({"kind": "bert"}, "it is one of causal, prefix, masked"),
+    ],
+)
+def test_what_has_no_meaning_raises(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        from_dict(RecipeConfig, {"objective": wrong})
+
+
+def test_what_does_not_go_together_raises_and_names_both() -> None:
+    shape = DecoderConfig(d_model=8, num_layers=1, num_heads=1, max_seq_len=64)
+    must_go_together(Masked(), replace(shape, window=64))
+    must_go_together(Prefix(), replace(shape, window=16))
+    with pytest.raises(ConfigError, match="window 16 .* objective masked"):
+        must_go_together(Masked(), replace(shape, window=16))
+    with pytest.raises(ConfigError, match="memory 32 .* objective prefix"):
+        must_go_together(Prefix(), replace(shape, memory=32))
+    with pytest.raises(ConfigError, match="tally 2 .* objective permutation"):
+        must_go_together(Permutation(), replace(shape, tally=2))
+    with pytest.raises(ConfigError, match="context of 4 is too short for the objective fill-in-the-middle"):
+        must_suit(FillInTheMiddle(), 4)
+
+
+def test_only_a_causal_decoder_gets_a_window_unasked() -> None:
+    sized = DecoderConfig(d_model=8, num_layers=1, num_heads=1, max_seq_len=64, window=16)
+    assert [fit(o, sized, VOCABULARY, 0).window for o in (Causal(), Masked())] == [16, 0]
+    assert fit(Prefix(), sized, VOCABULARY, 16).window == 16
+    sizes = [fit(o, sized, VOCABULARY, 0).vocab_size for o in (Causal(), Masked(), SpanCorruption(sentinels=9))]
+    assert sizes == [VOCABULARY.size, VOCABULARY.size + 1, VOCABULARY.size + 13]
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def a_store(folder: Path, lengths: list[int]) -> Store:
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return write_store(
+        folder, [Document((Segment("a", np.arange(n) + s),)) for n, s in zip(lengths, starts[:-1], strict=True)],
+        VOCABULARY,
+    )  # fmt: skip
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(value, vars(b)[name]) for name, value in vars(a).items() if value is not None)
+
+
+@EACH
+def test_batches_keep_to_the_context_and_are_a_function_of_their_number(objective: Objective, tmp_path: Path) -> None:
+    store = a_store(tmp_path, [100, 3, 0, 45, 7, 260, 1, 9, 9, 9])
+    make = functools.partial(Batches, store, context=48, batch_size=3, objective=objective)
+    batches = make(seed=1)
+    first = [batches.batch(number) for number in range(12)]
+    again = make(seed=1)
+    assert all(same(again.batch(number), first[number]) for number in reversed(range(12)))
+    assert not same(make(seed=2).batch(0), first[0])
+    top = with_marks(VOCABULARY, objective).size
+    several = 0
+    for batch in first:
+        assert batch.ids.shape == (3, 48) and 0 <= batch.ids.min() <= batch.ids.max() < top
+        inside = batch.document >= 0
+        assert not batch.weight[~inside].any()
+        several += int(batch.document.max() > 0)
+        assert (batch.span is None) == (not isinstance(objective, Prefix | Masked | SpanCorruption))
+        assert {batch.order is None, batch.reveal is None, batch.positions is None} == {
+            not isinstance(objective, Permutation)
+        }
+        for document, span in zip(batch.document, [] if batch.span is None else batch.span, strict=False):
+            of = [set(document[span == number]) for number in range(1, span.max() + 1)]
+            assert all(len(documents) == 1 for documents in of)  # no two documents share a number
+    assert several
+
+
+@EACH
+def test_an_epoch_holds_all_of_a_long_document(objective: Objective, tmp_path: Path) -> None:
+    batches = Batches(a_store(tmp_path, [500]), context=40, batch_size=1, seed=0, objective=objective)
+    content, found = VOCABULARY.block("a").content_slice, set()
+    for number in range(batches.windows):
+        batch = batches.batch(number)
+        parts = np.concatenate([batch.ids[0], batch.targets[0]])
+        found |= set(parts[(parts >= content.start) & (parts < content.stop)].tolist())
+    lost = 500 - len(found & set(range(content.start, content.start + 500)))
+    assert not lost if capacity(objective, 40) == 40 else lost < 10  # in the row that holds its end and its beginning
+
+
+@EACH
+def test_windows_for_evaluation_are_the_same_every_time(objective: Objective, tmp_path: Path) -> None:
+    store = a_store(tmp_path, [100, 3, 45, 7, 60])
+    first, again = (list(windows(store, 32, 4, objective=objective)) for _ in range(2))
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    other = list(windows(store, 32, 2, objective=objective))  # windows do not depend on those they share a batch with
+    rows = {row[row > 0].tobytes() for batch in first for row in batch.ids}
+    assert rows == {row[row > 0].tobytes() for batch in other for row in batch.ids}
+    assert all(batch.ids.shape[1] <= 32 for batch in first)
+    held = np.concatenate([part.ravel() for batch in first for part in (batch.ids, batch.targets)])
+    start = VOCABULARY.block("a").first_content
+    assert set(range(start, start + 215)) <= set(held.tolist())
+
+
+
+def test_segments_seen_both_ways_need_an_objective_that_has_them(tmp_path: Path) -> None:
+    read = Segment("a", np.arange(30), loss=0, both_ways=True)
+    store = write_store(tmp_path, [Document((read, Segment("b", np.arange(40))))] * 3, VOCABULARY)
+    batch = Batches(store, context=100, batch_size=2, seed=0, objective=Prefix()).batch(0)
+    assert batch.span is not None and batch.span.max() >= 2
+    for objective in (Causal(), SpanCorruption(), FillInTheMiddle(), Permutation()):
+        with pytest.raises(ConfigError, match=f"both ways, and the objective is {objective.kind}"):
+            Batches(store, context=100, batch_size=2, seed=0, objective=objective)
+
+
+# --- with a decoder ---------------------------------------------------------------------------------------------------
+
+DIGITS = Vocabulary.of([Digits("a", 10)])
+SHAPE = DecoderConfig(d_model=16, num_layers=2, num_heads=2, max_seq_len=64)
+
+
+def a_decoder(objective: Objective, **shape: object) -> Decoder:
+    """With random weights everywhere, in float64."""
+    torch.manual_seed(0)
+    size = with_marks(DIGITS, objective).size
+    decoder = Decoder(replace(SHAPE, vocab_size=size, **shape)).double().eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    return decoder
+
+
+def hidden(decoder: Decoder, found: Arranged) -> torch.Tensor:
+    ids = torch.from_numpy(found.ids.astype(np.int64))[None]
+    at = None if found.positions is None else torch.from_numpy(found.positions.astype(np.int64))[None]
+    with torch.no_grad():
+        return decoder(ids, at, mask=tensors(found)).hidden[0]
+
+
+def prediction_does_not_depend_on_the_answer(objective: Objective, decoder: Decoder) -> None:
+    vocabulary, rng = with_marks(DIGITS, objective), np.random.default_rng(0)
+    before = rng.integers(0, 10, 24)
+    checked = 0
+    for place in range(24):
+        after = before.copy()
+        after[place] = (before[place] + 5) % 10
+        one, two = (
+            arrange(objective, compose(Document((Segment("a", ids),)), DIGITS), np.random.default_rng(7), vocabulary)
+            for ids in (before, after)
+        )
+        answers = (one.targets != two.targets) & (one.weight > 0)
+        if isinstance(objective, Masked):
+            answers &= one.ids == two.ids  # one of ten stays in sight
+        if not answers.any():
+            continue
+        checked += 1
+        a, b = hidden(decoder, one), hidden(decoder, two)
+        assert float((a[answers] - b[answers]).abs().max()) < 1e-10
+        if (one.ids != two.ids).any():
+            assert float((a - b).abs().max()) > 1e-3  # and others do
+    assert checked >= 2
+
+
+@EACH
+def test_a_prediction_does_not_depend_on_the_answer(objective: Objective) -> None:
+    prediction_does_not_depend_on_the_answer(objective, a_decoder(objective))
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        Learned(), Sinusoidal(), Rotary(), Alibi(), Relative(), Relative(values=True), Bucketed(), TransformerXL(),
+        NoPosition(),
+    ],
+    ids=lambda p: p.kind,
+)
+def test_permutation_with_any_positions(position: object) -> None:
+    prediction_does_not_depend_on_the_answer(Permutation(0.5), a_decoder(Permutation(), position=position))
+
+
+@EACH
+def test_pieces_that_share_a_row_are_read_as_each_alone(objective: Objective, tmp_path: Path) -> None:
+    store = write_store(
+        tmp_path, [Document((Segment("a", np.arange(n) % 10),)) for n in (9, 14, 4, 11, 6)], DIGITS
+    )
+    batches = Batches(store, context=64, batch_size=1, seed=3, objective=objective)
+    batch = max(map(batches.batch, range(6)), key=lambda batch: batch.document.max())
+    decoder, document = a_decoder(objective), batch.document[0]
+    assert document.max() > 1
+    parts = [None if p is None else p[0] for p in (batch.span, batch.order, batch.reveal, batch.positions)]
+    whole = Arranged(batch.ids[0], batch.targets[0], batch.weight[0], *parts)
+    with torch.no_grad():
+        mask = replace(tensors(whole), document=torch.from_numpy(batch.document))
+        at = None if batch.positions is None else torch.from_numpy(batch.positions)
+        packed = decoder(torch.from_numpy(batch.ids), at, mask=mask).hidden[0]
+    for number in range(document.max() + 1):
+        inside = document == number
+        alone = Arranged(*(None if part is None else part[inside] for part in vars(whole).values()))  # type: ignore[arg-type]
+        if alone.positions is not None:
+            assert alone.positions[0] == np.argmax(inside)  # where the piece stands in its row
+            alone = replace(alone, positions=alone.positions - alone.positions[0])
+        torch.testing.assert_close(packed[torch.from_numpy(inside)], hidden(decoder, alone), atol=1e-9, rtol=0)
+
+
+def a_corpus(folder: Path) -> Store:
+    rng = np.random.default_rng(0)
+    documents = [Document((Segment("a", (np.arange(40) * step + rng.integers(10)) % 10),)) for step in (1, 3, 7) * 8]
+    return write_store(folder, documents, DIGITS)
+
+
+@pytest.mark.parametrize("objective", [Causal(), *KINDS], ids=str)
+def test_a_small_decoder_learns_it(objective: Objective, tmp_path: Path) -> None:
+    from seqmodal.training.lit import as_tensors, next_token_loss
+
+    store = a_corpus(tmp_path)
+    torch.manual_seed(0)
+    decoder = Decoder(replace(SHAPE, vocab_size=with_marks(DIGITS, objective).size, d_model=32))
+    batches = Batches(store, context=64, batch_size=8, seed=0, objective=objective)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-2)
+    losses = []
+    for number in range(80):
+        total, weight = next_token_loss(decoder, as_tensors(batches.batch(number)))
+        (total / weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float((total / weight).detach()))
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3]), losses[::20]
+
+
+def test_the_likelihood_of_batches_is_that_of_their_objective(tmp_path: Path) -> None:
+    from seqmodal.training.lit import as_tensors, next_token_loss
+
+    store = a_corpus(tmp_path)
+    for objective in (Causal(), Prefix(), Masked(), Permutation()):
+        decoder = a_decoder(objective).float()
+        batches = list(windows(store, 64, 8, objective=objective))
+        with torch.no_grad():
+            totals = [next_token_loss(decoder, as_tensors(batch)) for batch in batches]
+        found = likelihood(decoder, batches)
+        assert found.nats == pytest.approx(float(sum(total for total, _ in totals)), rel=1e-5)
+        assert found.count == sum(int(weight) for _, weight in totals)
+
+
+def test_music_judges_a_model_that_cannot_play_by_its_own_objective(tmp_path: Path) -> None:
+    config = music.Config(objective=Masked(), model=SHAPE)
+    store, model = a_corpus(tmp_path), SimpleNamespace(decoder=a_decoder(Masked()).float())
+    found = likelihood(model.decoder, windows(store, 64, objective=Masked()))
+    judged = music.judge(model, config, {"valid": store}, tmp_path)
+    assert judged["nats_per_target"] == pytest.approx(found.nats / found.count) and len(judged) == 2
+    assert music.show(model, config, tmp_path, 3) == []
+
+
+RECIPE = '''
+"""Digits that count up."""
+from dataclasses import dataclass
+import numpy as np
+from seqmodal.config import RecipeConfig
+from seqmodal.data.corpus import Corpus
+from seqmodal.sequence import Document, Segment
+
+@dataclass(frozen=True)
+class Config(RecipeConfig):
+    """Count."""
+
+class Counting:
+    name, vocab_size = "count", 10
+    def encode(self, item): return np.asarray(item, np.int32)
+    def decode(self, ids): return np.asarray(ids)
+    def to_dict(self): return {}
+    @classmethod
+    def from_dict(cls, d): return cls()
+
+TOKENIZERS = {"count": Counting}
+
+def corpus(config, tokenizers=None):
+    pieces = [((np.arange(60) + n) % 10).astype(np.int32) for n in range(12)]
+    splits = ["valid" if n % 4 == 0 else "train" for n in range(12)]
+    return Corpus([Counting()], [Document((Segment("count", p),), "", s) for p, s in zip(pieces, splits)], [], {})
+
+def judge(model, config, stores, folder):
+    return {"rows": float(model.vocabulary.size)}
+
+def show(model, config, folder, step):
+    return []
+'''
+
+
+@pytest.mark.parametrize(("objective", "marks"), [("masked", 1), ("prefix", 0)])
+def test_a_run(objective: str, marks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQMODAL_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "counting.py"
+    recipe.write_text(RECIPE)
+    (tmp_path / "mine.yaml").write_text(f"objective: {{kind: {objective}}}\n")
+    run = seqmodal.train(
+        recipe, out=tmp_path / "run", config=tmp_path / "mine.yaml",
+        model={"d_model": 32, "num_layers": 2, "num_heads": 2, "max_seq_len": 32},
+        training={"steps": 60, "batch_size": 4, "evaluations": 2, "samples": 0, "threads": 1},
+    )  # fmt: skip
+    losses = [row["valid_loss"] for row in read_metrics(run.folder / "metrics.csv") if "valid_loss" in row]
+    assert len(losses) == 2 and min(losses) < 1.2  # log 10 is 2.3
+    model = seqmodal.load(run.folder, tokenizers={"count": find_recipe(recipe).Counting})
+    assert model.vocabulary.size == run.metrics["rows"] == 16 + marks == model.decoder.config.vocab_size
+    assert ("marks" in model.vocabulary.names) == bool(marks) and model.decoder.config.window == 0
+    assert len(model.generate(max_new_tokens=40, seed=0)) and max(model.generate(max_new_tokens=40, seed=0)) < 10
+    assert f"| objective | {objective} |" in (run.folder / "model" / "README.md").read_text()
