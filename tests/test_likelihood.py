@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from seqmodal.config import DecoderConfig
-from seqmodal.data.loader import Batch
-from seqmodal.data.store import write_store
+from seqmodal.config import (
+    Alibi,
+    Bucketed,
+    DecoderConfig,
+    Learned,
+    NoPosition,
+    Relative,
+    Rotary,
+    Sinusoidal,
+    TransformerXL,
+)
+from seqmodal.data.loader import Batch, windows
+from seqmodal.data.store import Store, write_store
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
 from seqmodal.evaluation.likelihood import likelihood, reread_likelihood, streaming_likelihood
+from seqmodal.generation.reader import Reader
 from seqmodal.sequence import Document, Segment, compose
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -98,3 +112,114 @@ def test_rereading_half_a_context():
     np.testing.assert_allclose(found, np.concatenate(expected)[:44], atol=1e-4)
     assert len(found) == 44
     np.testing.assert_allclose(reread_likelihood(decoder, ids[:10], 16), plain(decoder, ids[:10])[0], atol=1e-5)
+
+
+# --- decoders with a memory, and others -------------------------------------------------------------------------------
+
+
+class Exact(Decoder):
+    """Logits in float64, where `Decoder` gives float32."""
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = hidden @ self.head.weight.T
+        return self.config.logit_softcap * torch.tanh(logits / self.config.logit_softcap)
+
+
+SHAPE = DecoderConfig(vocab_size=VOCABULARY.size, d_model=16, num_layers=2, num_heads=2, max_seq_len=12)
+RELATIVE = [NoPosition(), Rotary(), Alibi(), Relative(max_distance=20), Bucketed(), TransformerXL()]
+
+
+def exact(config: DecoderConfig) -> Decoder:
+    torch.manual_seed(3)
+    decoder = Exact(config).double().eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return decoder
+
+
+@pytest.fixture()
+def store(tmp_path: Path) -> Store:
+    return write_store(tmp_path / "store", documents(), VOCABULARY)
+
+
+@pytest.mark.parametrize("position", RELATIVE, ids=lambda p: p.kind)
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_memory_that_holds_all_history_is_reading_all_at_once(store: Store, position, batch_size: int) -> None:
+    decoder = exact(replace(SHAPE, memory=80, position=position))
+    nats, correct = 0.0, 0
+    for document in documents():
+        composed = compose(document, VOCABULARY)
+        nll, best = plain(decoder, composed.ids)
+        counts = composed.weight[:-1] > 0
+        nats, correct = nats + nll[counts].sum(), correct + int(best[counts].sum())
+    found = likelihood(decoder, store, 12, batch_size=batch_size)
+    assert found.nats == pytest.approx(nats, abs=1e-10 * found.count) and found.correct == correct
+    forgetful = exact(replace(SHAPE, memory=10, position=position))
+    assert abs(likelihood(forgetful, store, 12, batch_size=batch_size).nats - nats) > 1e-3
+
+
+def test_a_short_memory_is_carried_through_each_document_alone(store: Store) -> None:
+    decoder, nats, count = exact(replace(SHAPE, memory=5, position=TransformerXL())), 0.0, 0
+    for document in documents():
+        composed, memory = compose(document, VOCABULARY), decoder.new_memory(1)
+        ids = torch.from_numpy(composed.ids.astype(np.int64))
+        for at in range(0, len(ids) - 1, 12):
+            part = ids[at : at + 13]
+            with torch.inference_mode():
+                out = decoder(part[None, :-1], state=memory)
+                nll = -decoder.logits(out.hidden[0]).log_softmax(-1)[torch.arange(len(part) - 1), part[1:]].numpy()
+            memory, counts = out.state, composed.weight[at : at + len(part) - 1] > 0
+            nats, count = nats + nll[counts].sum(), count + counts.sum()
+    for batch_size in (1, 3, 4):
+        found = likelihood(decoder, store, 12, batch_size=batch_size)
+        assert found.nats == pytest.approx(nats, abs=1e-10 * count) and found.count == count
+    seen: list[tuple[int, int]] = []
+    likelihood(decoder, store, 12, batch_size=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] == int((store.lengths - 1).sum())
+
+
+def test_batches_are_read_without_a_memory(store: Store) -> None:
+    decoder = exact(replace(SHAPE, memory=80, position=TransformerXL()))
+    expected = 0.0
+    for document in documents():
+        composed = compose(document, VOCABULARY)
+        expected += plain(decoder, composed.ids, 12)[0][composed.weight[:-1] > 0].sum()
+    found = likelihood(decoder, windows(store, 12))
+    assert found.nats == pytest.approx(expected, abs=1e-10 * found.count)
+
+
+@pytest.mark.parametrize("chunk", [7, 150, 2048])
+@pytest.mark.parametrize("position", RELATIVE, ids=lambda p: p.kind)
+def test_streaming_with_a_memory_reaches_over_memory_and_segment(position, chunk: int) -> None:
+    decoder = exact(replace(SHAPE, memory=20, position=position))
+    windowed = exact(replace(SHAPE, window=32, max_seq_len=32, position=position))
+    ids = np.random.default_rng(1).integers(4, 30, 300)
+    np.testing.assert_allclose(streaming_likelihood(decoder, ids, chunk), plain(windowed, ids)[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("context", [1, 2, 11, 12])
+@pytest.mark.parametrize("position", [Learned(), Sinusoidal(), Rotary()], ids=lambda p: p.kind)
+def test_streaming_without_a_window_reads_again_as_generation_does(position, context: int) -> None:
+    decoder = exact(replace(SHAPE, max_seq_len=context, position=position))
+    ids = np.random.default_rng(1).integers(4, 30, 60).tolist()
+    reader, expected = Reader(decoder, 1), []
+    with torch.inference_mode():
+        hidden = reader.last([ids[:1]])
+        for at in range(1, len(ids)):
+            expected.append(-float(decoder.logits(hidden)[0].log_softmax(-1)[ids[at]]))
+            hidden = reader.next(torch.tensor(ids[at : at + 1]), [ids[: at + 1]])
+    np.testing.assert_allclose(streaming_likelihood(decoder, np.array(ids)), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("memory", [0, 20])
+def test_rereading_takes_every_kind_of_decoder(memory: int) -> None:
+    decoder = exact(replace(SHAPE, memory=memory, position=TransformerXL()))
+    ids = np.random.default_rng(1).integers(4, 30, 45)
+    expected = [plain(decoder, ids[:17])[0]] + [plain(decoder, ids[at : at + 17])[0][8:] for at in range(8, 44, 8)]
+    np.testing.assert_allclose(reread_likelihood(decoder, ids, 16), np.concatenate(expected)[:44], atol=1e-10)
+    learned = exact(replace(SHAPE, position=Learned()))
+    assert len(reread_likelihood(learned, ids, 12)) == 44
+    with pytest.raises(ConfigError, match="max_seq_len 12"):
+        reread_likelihood(learned, ids, 13)
+    with pytest.raises(ConfigError, match="second half"):
+        reread_likelihood(learned, ids, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmodal.config import DecoderConfig
 from seqmodal.data.loader import Batch, windows
 from seqmodal.data.store import Store
+from seqmodal.data.stream import segments
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
 from seqmodal.nn.mask import Mask
+from seqmodal.nn.state import SegmentMemory
 
 LOGITS_AT_ONCE = 1 << 22
 """Numbers of logits held at a time."""
@@ -43,6 +46,10 @@ def likelihood(
 ) -> Likelihood:
     """Likelihood of all targets whose weight is above 0: content and the ends of blocks.
 
+    A store is read from left to right, which says something of a decoder that was trained to; one with a memory carries
+    it through each document. Of another objective, give the batches: `windows(store, context, objective=…)`. Batches
+    are read each for itself, without a memory.
+
     Args:
         decoder: a `Decoder`, or anything that is called and gives logits like one.
         data: a store, read whole in segments that do not overlap, each document alone; or batches.
@@ -50,22 +57,27 @@ def likelihood(
         batch_size: segments at once.
         progress: called with the targets done and those of the store in all.
     """
-    total = 0
+    total, remembers = 0, False
     if isinstance(data, Store):
         if context is None:
             raise ConfigError("likelihood of a store needs the context: how long a segment is")
-        total = int((data.lengths - 1).sum())
-        data = windows(data, context, batch_size)
+        total, remembers = int((data.lengths - 1).sum()), _memory_of(decoder) > 0
+        data = segments(data, context, batch_size) if remembers else windows(data, context, batch_size)
     nats, count, correct, done = 0.0, 0, 0, 0
+    memory: SegmentMemory | None = None
     with _evaluating(decoder):
         for batch in data:
             counted = torch.from_numpy(batch.weight > 0)
             ids, targets = torch.from_numpy(batch.ids), torch.from_numpy(batch.targets)[counted]
             done += int((batch.document >= 0).sum())
             device = _device(decoder)
-            packed = {"mask": Mask(torch.from_numpy(batch.document).to(device))} if (batch.document > 0).any() else {}
-            hidden = decoder(ids.to(device), **packed).hidden[counted.to(device)]
-            nll, best = _score(decoder, hidden, targets.to(device))
+            if remembers:
+                memory = memory_for(decoder, len(ids), memory)
+                output = decoder(ids.to(device), mask=Mask(torch.from_numpy(batch.document).to(device)), state=memory)
+                memory = output.state if isinstance(output.state, SegmentMemory) else None
+            else:
+                output = decoder(ids.to(device), **_seen(batch, device))
+            nll, best = _score(decoder, output.hidden[counted.to(device)], targets.to(device))
             nats += float(nll.double().sum())
             correct += int(best.sum())
             count += len(targets)
@@ -74,18 +86,41 @@ def likelihood(
     return Likelihood(nats, count, correct)
 
 
+def memory_for(decoder: Decoder, rows: int, memory: SegmentMemory | None) -> SegmentMemory | None:
+    """The memory for a batch of `rows` after one that left `memory`: with fewer rows than before the first ones go on,
+    with more all begin. None for a decoder without memory."""
+    if not _memory_of(decoder):
+        return None
+    if memory is None or len(memory.ids) < rows:
+        return decoder.new_memory(rows)
+    return changed(memory, lambda tensor: tensor[:rows])
+
+
+def changed(memory: SegmentMemory, change: Callable[[Tensor], Tensor]) -> SegmentMemory:
+    """A memory made of the tensors of another, each changed."""
+    parts: dict[str, Any] = {f.name: getattr(memory, f.name) for f in fields(memory)}
+    for name, part in parts.items():
+        parts[name] = tuple(map(change, part)) if isinstance(part, tuple) else change(part)
+    return SegmentMemory(**parts)
+
+
 def streaming_likelihood(decoder: Decoder, ids: np.ndarray, chunk: int = 2048) -> np.ndarray:
-    """Nats of ids[1:], float64 (n - 1,), each given all before it that the decoder's window and cache hold.
+    """Nats of ids[1:], float64 (n - 1,), each given what the decoder would hold of the text before it while generating.
+
+    That is the reach of a window, or of a memory and a segment. A decoder with neither reads the last half of its
+    context again whenever that is full.
 
     Args:
-        decoder: with a window, so that its cache forgets what is out of reach; else n is bounded by its context.
+        decoder: any; the length of the text is not limited.
         ids: (n,) of the vocabulary.
-        chunk: positions at once.
+        chunk: positions at once, where there is a window or a memory.
     """
-    tokens, found = torch.from_numpy(np.asarray(ids, np.int64)), []
     with _evaluating(decoder):
-        tokens = tokens.to(_device(decoder))
+        tokens = torch.from_numpy(np.asarray(ids, np.int64)).to(_device(decoder))
         state = decoder.new_state(1)
+        if state.limit is not None:
+            return _reread(decoder, tokens, state.limit, state.limit - max(1, state.limit // 2) + 1)
+        found = []
         for at in range(0, len(tokens) - 1, chunk):
             targets = tokens[at + 1 : at + chunk + 1]
             hidden = decoder(tokens[None, at : at + len(targets)], state=state).hidden[0]
@@ -94,25 +129,56 @@ def streaming_likelihood(decoder: Decoder, ids: np.ndarray, chunk: int = 2048) -
 
 
 def reread_likelihood(decoder: Decoder, ids: np.ndarray, context: int) -> np.ndarray:
-    """The same by reading half a context again and again: what `streaming_likelihood` is compared with.
+    """The same by reading half a context again and again, without a memory: what streaming is compared with.
 
     The first window of `context` counts whole; of each later one, half a window on, only the second half.
+
+    Raises:
+        ConfigError: for a context without halves, or of more positions than there are learned or sinusoidal ones.
     """
-    tokens, found = torch.from_numpy(np.asarray(ids, np.int64)), []
-    half = context // 2
-    if half < 1:
+    config = getattr(decoder, "config", None)
+    if context < 2:
         raise ConfigError(f"a context of {context} has no second half")
+    if isinstance(config, DecoderConfig) and config.position.absolute and context > config.max_seq_len:
+        raise ConfigError(
+            f"a context of {context} is more than max_seq_len {config.max_seq_len}, and position "
+            f"{config.position.kind} knows no others"
+        )
     with _evaluating(decoder):
-        tokens = tokens.to(_device(decoder))
-        start, fresh = 0, 0  # targets before `fresh` are counted already
-        while fresh < len(tokens) - 1:
-            targets = tokens[start + 1 : start + context + 1]
-            hidden = decoder(tokens[None, start : start + len(targets)]).hidden[0]
-            new = fresh - start
-            found.append(_score(decoder, hidden[new:], targets[new:])[0].double().cpu().numpy())
-            fresh = start + len(targets)
-            start += half
-    return np.concatenate([np.zeros(0), *found])
+        tokens = torch.from_numpy(np.asarray(ids, np.int64)).to(_device(decoder))
+        return _reread(decoder, tokens, context, context // 2)
+
+
+def _reread(decoder: Decoder, tokens: Tensor, context: int, step: int) -> np.ndarray:
+    """Nats of tokens[1:] by windows of `context`, each `step` after the one before; every target counts in the first
+    window that has it."""
+    found, start, fresh = [np.zeros(0)], 0, 0  # targets before `fresh` are counted already
+    while fresh < len(tokens) - 1:
+        targets = tokens[start + 1 : start + context + 1]
+        hidden = decoder(tokens[None, start : start + len(targets)]).hidden[0]
+        new = fresh - start
+        found.append(_score(decoder, hidden[new:], targets[new:])[0].double().cpu().numpy())
+        fresh = start + len(targets)
+        start += step
+    return np.concatenate(found)
+
+
+def _memory_of(decoder: Any) -> int:
+    """Positions of a decoder's memory; 0 for what is no `Decoder`."""
+    config = getattr(decoder, "config", None)
+    return config.memory if isinstance(config, DecoderConfig) else 0
+
+
+def _seen(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """Mask and positions of a batch, where it says more than that its rows are causal."""
+    names = ("document", "span", "order", "reveal")
+    parts = [getattr(batch, name) for name in names]
+    if not (batch.document > 0).any() and all(part is None for part in parts[1:]):
+        return {}
+    given: dict[str, Any] = {"mask": Mask(*(None if p is None else torch.from_numpy(p).to(device) for p in parts))}
+    if batch.positions is not None:
+        given["positions"] = torch.from_numpy(batch.positions).to(device)
+    return given
 
 
 def _score(decoder: Any, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,23 +14,22 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from seqmodal.config import TrainingConfig
 from seqmodal.data.loader import Batch, Batches
+from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
 from seqmodal.errors import SeqmodalError
+from seqmodal.evaluation.likelihood import changed, memory_for
 from seqmodal.nn.mask import Mask
-from seqmodal.training.optimizer import MuonAdamW, parameter_groups, warmup_stable_decay
+from seqmodal.nn.state import SegmentMemory
+from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
 
 BAD_STEPS = 3
 """So many steps in a row without a finite loss or gradient end the training."""
 
 
 def as_tensors(batch: Batch) -> dict[str, Tensor]:
-    """A loader's NumPy batch as tensors by name."""
-    return {
-        "ids": torch.from_numpy(batch.ids),
-        "targets": torch.from_numpy(batch.targets),
-        "weight": torch.from_numpy(batch.weight),
-        "document": torch.from_numpy(batch.document),
-    }
+    """A loader's NumPy batch as tensors by name, those that it has."""
+    arrays = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
 
 
 def next_token_loss(decoder: Decoder, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -37,43 +37,78 @@ def next_token_loss(decoder: Decoder, batch: dict[str, Tensor]) -> tuple[Tensor,
 
     Logits are computed where a target counts and nowhere else.
     """
-    output = decoder(batch["ids"], mask=Mask(document=batch["document"]))
+    total, weight, _ = loss_and_memory(decoder, batch, None)
+    return total, weight
+
+
+def loss_and_memory(
+    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None
+) -> tuple[Tensor, Tensor, SegmentMemory | None]:
+    """`next_token_loss` of a batch that goes on from a memory, and the memory for the next; None: without one."""
+    mask = Mask(*(batch.get(name) for name in ("document", "span", "order", "reveal")))
+    output = decoder(batch["ids"], batch.get("positions"), mask=mask, state=memory)
     counts = batch["weight"] > 0
     weight = batch["weight"][counts]
     nats = F.cross_entropy(decoder.logits(output.hidden[counts]), batch["targets"][counts], reduction="none")
     total = (nats * weight).sum()
-    return total if output.aux_loss is None else total + output.aux_loss * weight.sum(), weight.sum()
+    total = total if output.aux_loss is None else total + output.aux_loss * weight.sum()
+    return total, weight.sum(), output.state if isinstance(output.state, SegmentMemory) else None
 
 
 class LitDecoder(pl.LightningModule):
-    """Trains a decoder on next-token loss. The learning rate is a pure function of the step."""
+    """Trains a decoder on next-token loss. The learning rate is a pure function of the step.
+
+    The memory of a decoder that has one is carried from step to step and kept in checkpoints; validation has its own.
+    """
 
     def __init__(self, decoder: Decoder, config: TrainingConfig) -> None:
         super().__init__()
         self.decoder, self.config = decoder, config
-        self.schedule = warmup_stable_decay(config.steps, config.warmup, config.decay, config.final_lr)
+        self.schedule = make_schedule(config)
         self.bad_steps = 0
+        self.memory: SegmentMemory | None = None
         self._validation: list[tuple[float, float]] = []
+        self._validation_memory: SegmentMemory | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        c = self.config
-        groups = parameter_groups(self.decoder, c.matrix_lr, c.embedding_lr, c.weight_decay)
-        return MuonAdamW(groups, product_dtype=getattr(torch, c.precision))
+        return MuonAdamW(
+            parameter_groups(self.decoder, self.config), product_dtype=getattr(torch, self.config.precision)
+        )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         share = self.schedule(self.global_step)
-        rates = (self.config.matrix_lr, self.config.embedding_lr)
-        for group, rate in zip(self.trainer.optimizers[0].param_groups, rates, strict=True):
-            group["lr"] = rate * share
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["full_lr"] * share
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """Loss in nats per target; None, which skips the step, when it is not finite."""
-        total, weight = next_token_loss(self.decoder, batch)
-        loss = total / weight
+        total, weight, self.memory = self._loss(batch, self.memory)
+        loss = total / torch.where(weight > 0, weight, 1)  # a segment may be all source, and have no target
         if torch.isfinite(loss):
             return loss
+        self.memory = None  # it holds what was not finite
         self._count_bad_step()
         return None
+
+    def _loss(
+        self, batch: dict[str, Tensor], memory: SegmentMemory | None
+    ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
+        memory = memory_for(self.decoder, len(batch["ids"]), memory)
+        if memory is None:
+            return *next_token_loss(self.decoder, batch), None
+        return loss_and_memory(self.decoder, batch, memory)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.memory is not None:
+            checkpoint["memory"] = vars(changed(self.memory, torch.clone))  # its tensors are views of what is longer
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if (held := checkpoint.get("memory")) is not None:
+            self.memory = SegmentMemory(**held)
+
+    def on_train_start(self) -> None:
+        if self.memory is not None:  # a checkpoint's, on the CPU
+            self.memory = changed(self.memory, lambda tensor: tensor.to(self.device))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite never reaches the weights."""
@@ -97,9 +132,10 @@ class LitDecoder(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._validation.clear()
+        self._validation_memory = None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        total, weight = next_token_loss(self.decoder, batch)
+        total, weight, self._validation_memory = self._loss(batch, self._validation_memory)
         self._validation.append((float(total), float(weight)))
 
     def on_validation_epoch_end(self) -> None:
@@ -110,7 +146,7 @@ class LitDecoder(pl.LightningModule):
 class _Stream(IterableDataset[dict[str, Tensor]]):
     """Batches from number `start` on, without end."""
 
-    def __init__(self, batches: Batches, start: int) -> None:
+    def __init__(self, batches: Batches | StreamBatches, start: int) -> None:
         self.batches, self.start = batches, start
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -123,7 +159,7 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
 class SequenceDataModule(pl.LightningDataModule):
     """Training batches by number, so that a resumed run goes on exactly where it stopped; validation as a list."""
 
-    def __init__(self, batches: Batches, validation: list[Batch]) -> None:
+    def __init__(self, batches: Batches | StreamBatches, validation: list[Batch]) -> None:
         super().__init__()
         self.batches, self.validation = batches, validation
 

@@ -11,9 +11,12 @@ import torch
 from seqmodal.config import RecipeConfig, Rotary
 from seqmodal.data.loader import Batches
 from seqmodal.data.store import Store
+from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
+from seqmodal.evaluation.likelihood import memory_for
+from seqmodal.nn.state import SegmentMemory
 from seqmodal.training.hardware import device, nominal_speed, product_format
-from seqmodal.training.lit import LitDecoder, as_tensors, next_token_loss
+from seqmodal.training.lit import LitDecoder, as_tensors, loss_and_memory
 
 DEFAULT_MINUTES = 10.0
 EPOCHS = 20
@@ -61,7 +64,7 @@ def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     return replace(config, model=model, training=replace(training, batch_size=batch, precision=precision))
 
 
-def fix_steps(config: RecipeConfig, batches: Batches, train: Store) -> tuple[RecipeConfig, float]:
+def fix_steps(config: RecipeConfig, batches: Batches | StreamBatches, train: Store) -> tuple[RecipeConfig, float]:
     """Measure a few steps, and turn the minutes into their number; without minutes, a given number stays.
 
     Returns:
@@ -101,17 +104,18 @@ def _heads(width: int, heads: int) -> int:
     return next(h for h in range(heads, 0, -1) if width % (2 * h) == 0)
 
 
-def _seconds_of_a_step(config: RecipeConfig, batches: Batches) -> float:
+def _seconds_of_a_step(config: RecipeConfig, batches: Batches | StreamBatches) -> float:
     """Median of a few steps of a throw-away model on the first batches."""
     where = device()
     lit = LitDecoder(Decoder(config.model), replace(config.training, steps=100)).to(where)
-    optimizer = lit.configure_optimizers()
-    times = []
+    optimizer, times = lit.configure_optimizers(), []
+    memory: SegmentMemory | None = None
     for number in range(7):
         start = time.perf_counter()
         batch = {name: tensor.to(where) for name, tensor in as_tensors(batches.batch(number)).items()}
         with torch.autocast(where.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
-            total, weight = next_token_loss(lit.decoder, batch)
+            memory = memory_for(lit.decoder, len(batch["ids"]), memory)
+            total, weight, memory = loss_and_memory(lit.decoder, batch, memory)
         (total / weight).backward()
         optimizer.step()
         optimizer.zero_grad()
