@@ -1,9 +1,9 @@
-"""nanoGPT's published CPU setting on the characters of tiny Shakespeare, beside GPT-2 as Hugging Face implements it.
+"""nanoGPT's published CPU setting on the characters of tiny Shakespeare, beside GPT-2 of Hugging Face.
 
-4 layers, 4 heads, 128 wide, context 64, batches of 12, 2,000 steps. The peer is trained as nanoGPT's config for a CPU says:
-AdamW at 1e-3 with betas 0.9 and 0.99, decay 0.1 of the matrices, 100 steps of warm-up, cosine to 1e-4, clipping at 1. Both
-are judged on the whole last tenth of the text, in segments of 64 characters that do not overlap, every 100 steps; the
-time spent on judging is not counted.
+4 layers, 4 heads, 128 wide, context 64, batches of 12, 2,000 steps. The peer is trained as nanoGPT's config for a CPU
+says: AdamW at 1e-3 with betas 0.9 and 0.99, decay 0.1 of the matrices, 100 steps of warm-up, cosine to 1e-4, clipping
+at 1. Both are judged on the whole last tenth of the text, in segments of 64 characters that do not overlap, every 100
+steps; the time spent on judging is not counted.
 
     .venv-bench/bin/python benchmarks/shakespeare.py --data ../shared/data/tinyshakespeare/input.txt
 """
@@ -94,7 +94,9 @@ def train(
     return curve
 
 
-def ours(text: np.ndarray, held: np.ndarray, seed: int, steps: int, model: DecoderConfig, training: TrainingConfig) -> Curve:
+def ours(
+    text: np.ndarray, held: np.ndarray, seed: int, steps: int, model: DecoderConfig, training: TrainingConfig
+) -> Curve:  # fmt: skip
     """The default decoder and optimizer."""
     torch.manual_seed(seed)
     decoder, training = Decoder(model), replace(training, steps=steps)
@@ -161,7 +163,8 @@ def main() -> None:
     parser.add_argument("--training", type=json.loads, default={}, help="settings of the training, as JSON")
     args = parser.parse_args()
     text, held = characters(args.data)
-    model, training = from_dict(DecoderConfig, args.model, base=MODEL), from_dict(TrainingConfig, args.training, base=TRAINING)
+    model = from_dict(DecoderConfig, args.model, base=MODEL)
+    training = from_dict(TrainingConfig, args.training, base=TRAINING)
     print(f"{len(text):,} characters to learn from, {len(held):,} held out; {torch.get_num_threads()} threads")
     found = {"ours": ours(text, held, args.seed, args.steps, model, training)}
     if args.short:

@@ -50,14 +50,20 @@ class Generate:
     """A file to go on from."""
     prompt_seconds: float | None = None
     """Use only the first seconds of the prompt."""
-    temperature: float = 1.0
+    temperature: float = 0.95
     """1: as the model has it; lower is safer; 0: always the likeliest."""
-    top_p: float | None = None
+    top_p: float | None = 0.98
     """Draw from the likeliest ids that hold this share of the probability."""
     top_k: int | None = None
     """Draw from the k likeliest ids."""
     min_p: float | None = None
     """Draw from ids at least this likely, as a share of the likeliest."""
+    typical: float | None = None
+    """Draw from the ids whose surprise is nearest to what is expected, that hold this share of the probability."""
+    repetition_penalty: float = 1.0
+    """Above 1: make what has come before less likely."""
+    draft: str | None = None
+    """lookup, or the run of a smaller model: several events are guessed at once, and kept where this model agrees."""
     seed: int | None = None
     """The same seed gives the same music; by default a new one, which is printed."""
     variations: int = 1
@@ -182,6 +188,9 @@ def generate(given: list[str]) -> None:
             top_p=args.top_p,
             top_k=args.top_k,
             min_p=args.min_p,
+            typical=args.typical,
+            repetition_penalty=args.repetition_penalty,
+            draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
             seed=args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +79,10 @@ class Decoder(nn.Module):
         config = self.config
         for name, weight in self.named_parameters():
             writes = name.endswith(("out_proj.weight", "down.weight"))
+            added = name.endswith(("_bias", "scores.keys", "scores.values", "shared_scores.weight"))  # to the scores
             if weight.ndim < 2 or name in ("shift_scales", "tally.weight", "stack.time_embedding"):
                 continue  # biases at zero, gains at one, scales as they were made
-            if config.zero_init and (writes or name == "head.weight") or name.endswith(("_bias", "scores.keys", "scores.values", "shared_scores.weight")):
+            if added or (config.zero_init and (writes or name == "head.weight")):
                 nn.init.zeros_(weight)
             elif not config.zero_init or name == "position.weight" or (config.tied_head and name == "embedding.weight"):
                 nn.init.normal_(weight, std=0.02 / (2 * config.num_layers) ** 0.5 if writes else 0.02)
@@ -124,7 +126,7 @@ class Decoder(nn.Module):
         if mask is not None:
             raise ConfigError("a mask of documents or spans and a cache do not go together; read spans without a cache")
         if state.limit is not None:
-            end = int(state.lengths.max()) + ids.shape[1] if positions is None else int(positions.max()) + 1
+            end = state.end(ids.shape[1], positions)
             if end > state.limit:
                 raise ConfigError(f"position {end - 1} does not fit a state of {state.limit} positions")
         parts = []
@@ -136,6 +138,13 @@ class Decoder(nn.Module):
             return parts[0]
         steps = None if parts[0].steps is None else torch.cat([p.steps for p in parts if p.steps is not None], dim=1)
         return DecoderOutput(torch.cat([part.hidden for part in parts], dim=1), state, steps=steps)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the stack of blocks in place, with the options of `torch.compile`; names of weights stay as they are.
+
+        The rest of a call is bookkeeping. It takes up to minutes, at the first call of each kind: for long jobs.
+        """
+        self.stack.compile(*args, **options)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) to (…, V) float32, over all rows of the vocabulary."""

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from seqmodal.checkpoint import load_model
+from seqmodal.config import Objective
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
@@ -28,6 +29,7 @@ ROWS = 8
 """Variations in one batch."""
 IDS_PER_SECOND = 400
 """No piece is expected to need more; a bound for a model that does not let time pass."""
+LEFT_TO_RIGHT = {kind.kind for kind in get_args(Objective) if kind.left_to_right}
 CONTEXTS = 16
 """How far a model goes that is told neither seconds nor ids and does not end by itself."""
 
@@ -65,12 +67,14 @@ class Model:
         vocabulary: blocks in the order of the tokenizers.
         tokenizers: one a block.
         folder: where it was loaded from.
+        objective: what it learned to predict, by kind.
     """
 
     decoder: Decoder
     vocabulary: Vocabulary
     tokenizers: Sequence[Any]
     folder: Path | None = None
+    objective: str = "causal"
 
     def generate(self, prompt: Any = None, *, variations: int | None = None, **how: Any) -> Any:
         """An item, or a list of `variations` items; the other arguments are those of `sample`."""
@@ -112,6 +116,11 @@ class Model:
             Mismatch: for a draft with another vocabulary.
             BadInput: for a prompt that cannot be read.
         """
+        if self.objective not in LEFT_TO_RIGHT:
+            raise ConfigError(
+                f"this model learned the objective {self.objective}, which does not go from left to right; one "
+                "that was masked fills what is masked: seqmodal.generation.masked.fill_masked"
+            )
         if variations < 1:
             raise ConfigError(f"variations is {variations}; it must be at least 1")
         if seconds is not None and not 0 < seconds < float("inf"):
@@ -222,8 +231,8 @@ def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Mode
     if (path / "config.yaml").is_file() and not (path / "model").is_dir():
         raise BadInput(path, "this run has no model yet", f"finish it with: seqmodal train {path} --resume")
     folder = path / "model" if (path / "model").is_dir() else path
-    decoder, vocabulary, held, _ = load_model(folder, tokenizers)
-    return Model(decoder, vocabulary, held, path)
+    decoder, vocabulary, held, facts = load_model(folder, tokenizers)
+    return Model(decoder, vocabulary, held, path, facts.get("objective", "causal"))
 
 
 class _Report:

@@ -15,7 +15,12 @@ import pytest
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S)
 # The README speaks of minutes; a test has seconds.
-SHORTER = {"--minutes 20": "--minutes 0.05", "seconds 60": "seconds 3", "seconds=60": "seconds=3"}
+SHORTER = {
+    "--minutes 20": "--minutes 0.05",
+    "--minutes 5 ": "--minutes 0.05 ",
+    "seconds 60": "seconds 3",
+    "seconds=60": "seconds=3",
+}
 LEAVES = ("song.mid", "song.wav", "song.png", "continued.mid", "runs/music/config.yaml", "runs/music/loss.png")
 
 

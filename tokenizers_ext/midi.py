@@ -36,7 +36,7 @@ PIANOS = frozenset(range(8))
 PIANO_KEYS = (21, 108)
 MAX_TRANSPOSE = 3
 MAX_SILENCE = 4.0
-USUAL = 0.9
+USUAL = 0.5
 """A sample's notes are no longer than the longest of such a share of the pieces: one stuck key sets no standard."""
 
 
@@ -121,7 +121,7 @@ class MidiTokenizer:
 
     @property
     def limits(self) -> dict[str, float]:
-        """What samples keep to: no silence of more than four seconds, no note that is longer than the corpus's."""
+        """What samples keep to: no silence of more than four seconds, no note longer than is usual in the corpus."""
         return {"max_silence": MAX_SILENCE} | ({"max_note": self.longest} if self.longest else {})
 
     def grammar(
@@ -196,7 +196,7 @@ def choose(summaries: Iterable[Summary]) -> MidiTokenizer:
     """The tokenizer for a corpus: "band" where there are drums or several programs not all pianos, else "midi".
 
     Its low..high is the piano's where every note lies on its keys. It goes without restrikes: on one instrument a
-    sounding pitch is not struck again before it is let go. Samples hold no note longer than nine pieces in ten do.
+    sounding pitch is not struck again before it is let go. Samples hold no note longer than half of the pieces do.
     """
     pieces = list(summaries)
     programs = frozenset().union(*(piece.programs for piece in pieces))

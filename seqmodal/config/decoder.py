@@ -70,7 +70,7 @@ class Bucketed:
     """A trained number a head and bucket of distances, the same in all layers (T5, Raffel et al. 2020)."""
 
     buckets: int = 32
-    """Half of them for the past, half for the future; of each half, half are single distances, the others log-spaced."""
+    """Half of them for the past, half for the future; half of each are single distances, the others log-spaced."""
     max_distance: int = 128
     """From here on all distances share the last bucket."""
     kind: ClassVar[str] = "t5"
@@ -194,8 +194,8 @@ class DecoderConfig:
             position.buckets % 2 or not 4 <= position.buckets < 4 * position.max_distance
         ):
             raise ConfigError(
-                f"position.buckets is {position.buckets} and position.max_distance {position.max_distance}; buckets are "
-                "even, at least 4, and a quarter of them, the single distances, must lie below max_distance"
+                f"position.buckets is {position.buckets} and position.max_distance {position.max_distance}; buckets "
+                "are even, at least 4, and a quarter of them, the single distances, must lie below max_distance"
             )
         if isinstance(stack, Universal) and (stack.ponder_cost < 0 or not 0 < stack.threshold < 1):
             raise ConfigError(

@@ -79,7 +79,7 @@ class TrainingConfig:
 class SamplingConfig:
     """How samples are drawn while training and by `judge`."""
 
-    temperature: float = 1.0
+    temperature: float = 0.95
     """1: as the model has it; lower is safer; 0: always the likeliest."""
     top_p: float = 0.98
     """Draw from the likeliest ids that hold this share of the probability; 1: from all."""

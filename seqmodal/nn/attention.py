@@ -1,4 +1,4 @@
-"""One softmax attention. Grouped heads, the window, the memory and the cache are numbers and data on it, not classes."""
+"""One softmax attention. Grouped heads, window, memory and cache are numbers and data on it, not classes."""
 
 from __future__ import annotations
 

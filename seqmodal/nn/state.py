@@ -39,9 +39,9 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (num_layers, batch, num_kv_heads, capacity + 1, head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        shape = (batch, num_kv_heads, capacity + 1, head_dim)
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.positions = torch.full((batch, capacity + 1), -1, dtype=torch.long, device=device)  # (B, C + 1)
         self.ids = torch.zeros_like(self.positions)  # (B, C + 1)
         self.tally = torch.zeros(batch, capacity + 1, counters, dtype=torch.int32, device=device)  # (B, C + 1, F)
@@ -53,8 +53,7 @@ class KVCache:
     def advance(self, ids: Tensor, positions: Tensor | None) -> CacheCall:
         """Take (B, T) ids at their positions, -1 for padding; None: on from each row's length."""
         length = ids.shape[1]
-        end = int(self.lengths.max()) + length if positions is None else int(positions.max()) + 1
-        self.whole = self.whole and end <= self.capacity
+        self.whole = self.whole and self.end(length, positions) <= self.capacity
         if positions is None and self.even is not None and self.even % self.capacity + length <= self.capacity:
             starts, start, first = self.lengths.clone(), self.even, self.even % self.capacity
             slots = slice(first, first + length)
@@ -76,6 +75,12 @@ class KVCache:
         self.lengths = torch.maximum(self.lengths, positions.amax(dim=1) + 1)
         return CacheCall(self, (rows, at), slice(0, self.capacity + 1), starts)
 
+    def end(self, length: int, positions: Tensor | None) -> int:
+        """The longest row after a call of that length."""
+        if positions is not None:
+            return int(positions.max()) + 1
+        return (int(self.lengths.max()) if self.even is None else self.even) + length
+
     def before(self, positions: Tensor, back: int) -> Tensor:
         """The id that stands `back` before each of (B, T) positions; -1 where there is none."""
         wanted = (positions - back).clamp(min=0)
@@ -91,7 +96,7 @@ class KVCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row `rows[i]` was: beams, or dropping finished rows."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.keys, self.values = ([layer[rows] for layer in held] for held in (self.keys, self.values))
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
         self.tally = self.tally[rows]
         self._level()
@@ -133,7 +138,10 @@ class CacheCall:
     def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, G, T, K) keys and values; returns all that the layer holds, (B, G, S, K) each."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        if isinstance(self.slots, slice):
+        if isinstance(self.slots, slice) and key.shape[2] == 1 and torch.compiler.is_compiling():
+            slot = self.starts[:1] % self.cache.capacity  # an index is written in place; a slice would copy it all
+            keys.index_copy_(2, slot, key), values.index_copy_(2, slot, value)
+        elif isinstance(self.slots, slice):
             keys[:, :, self.slots], values[:, :, self.slots] = key, value
         else:
             rows, slots = self.slots

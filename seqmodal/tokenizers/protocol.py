@@ -82,7 +82,7 @@ class Fittable(Protocol):
 
 @runtime_checkable
 class Grammatical(Protocol):
-    """Knows which ids may follow. `Model.sample` gives `grammar` the tokenizer's own `limits`, a dict, if it has one."""
+    """Knows which ids may follow. `Model.sample` gives `grammar` the tokenizer's `limits`, a dict, if it has one."""
 
     def grammar(self, **limits: Any) -> Grammar:
         """A grammar at the start of a sequence; it accepts all that `encode` gives, except where `limits` bind."""

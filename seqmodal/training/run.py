@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,12 +24,15 @@ from rich.table import Table
 
 from seqmodal import __version__
 from seqmodal.checkpoint import save_model
-from seqmodal.config import RecipeConfig, from_dict
+from seqmodal.config import Causal, RecipeConfig, from_dict
 from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.loader import Batch, Batches, windows
+from seqmodal.data.stream import StreamBatches, segments
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists
 from seqmodal.model import Model
+from seqmodal.objective import fit, must_go_together, with_marks
+from seqmodal.tokenizers.tally import num_counters, tally_effects
 from seqmodal.training.hardware import device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
 from seqmodal.training.lit import LitDecoder, SequenceDataModule
@@ -96,8 +99,13 @@ def train(
         chosen = configure(module, preset_name=preset, file=config, settings=settings)
     _must_be_free(folder)
     _use_threads(chosen)
+    must_go_together(chosen.objective, chosen.model)
     prepared = prepare(module, chosen)
-    chosen = adapt(chosen, prepared.stores["train"])
+    if chosen.model.tally is None:
+        counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
+        chosen = replace(chosen, model=replace(chosen.model, tally=counters))
+    window, chosen = chosen.model.window, adapt(chosen, prepared.stores["train"])
+    chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
     chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"])
     console.print(summary(prepared, chosen, seconds))
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +134,10 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
         f"{model.num_layers} layers, {model.d_model} wide, {model.num_heads} heads, "
         f"{model.num_parameters:,} parameters",
     )
-    table.add_row("context", f"{model.max_seq_len} tokens, attention over {model.window or model.max_seq_len}")
+    if config.objective != Causal():
+        table.add_row("objective", config.objective.kind)
+    memory = f", and {model.memory} before them in memory" if model.memory else ""
+    table.add_row("context", f"{model.max_seq_len} tokens, attention over {model.window or model.max_seq_len}{memory}")
     table.add_row(
         "steps",
         f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
@@ -153,7 +164,11 @@ def _fit(
     training = config.training
     torch.manual_seed(training.seed)
     decoder = Decoder(config.model)
-    model = Model(decoder, prepared.vocabulary, prepared.tokenizers, folder)
+    if decoder.tally is not None:
+        effects = tally_effects(prepared.vocabulary, prepared.tokenizers)
+        decoder.tally.effects[: len(effects)] = torch.from_numpy(effects)
+    vocabulary = with_marks(prepared.vocabulary, config.objective)
+    model = Model(decoder, vocabulary, prepared.tokenizers, folder, config.objective.kind)
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
     tokens_per_step = training.batch_size * config.model.max_seq_len
     record = Record(folder, tokens_per_step, console)
@@ -231,12 +246,12 @@ def _finish(
         model.decoder.load_state_dict(weights)
         console.print(f"validation was best at step {saved['global_step']}: that model is kept")
     record.draw()
-    card = {"recipe": name, "data": config.data or "built in", **prepared.facts}
-    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card)  # judging may fail
+    card = {"recipe": name, "data": config.data or "built in", "objective": config.objective.kind, **prepared.facts}
+    save_model(folder / "model", model.decoder, model.vocabulary, prepared.tokenizers, card)  # judging may fail
     with console.status("judging"):
         metrics = module.judge(model, config, prepared.stores, folder)
     (folder / "judged.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    save_model(folder / "model", model.decoder, prepared.vocabulary, prepared.tokenizers, card | metrics)
+    save_model(folder / "model", model.decoder, model.vocabulary, prepared.tokenizers, card | metrics)
     shown = _show(module, model, config, folder, console, config.training.steps)
     seconds = read_metrics(folder / "metrics.csv")[-1]["seconds"]
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -245,7 +260,8 @@ def _finish(
     console.print(f"trained {config.training.steps} steps in {seconds / 60:.1f} minutes", table, sep="\n")
     for path in [folder / "loss.png", *shown]:
         console.print(str(path), highlight=False)
-    console.print(f"next: seqmodal generate {folder}", highlight=False)
+    if config.objective.left_to_right:
+        console.print(f"next: seqmodal generate {folder}", highlight=False)
     return Run(folder, metrics)
 
 
@@ -262,26 +278,31 @@ def _show(
         return []
 
 
-def _batches(prepared: Prepared, config: RecipeConfig) -> Batches:
-    augment = {t.name: t.augment for t in prepared.tokenizers if config.training.augment and hasattr(t, "augment")}
+def _batches(prepared: Prepared, config: RecipeConfig) -> Batches | StreamBatches:
+    train, training, context = prepared.stores["train"], config.training, config.model.max_seq_len
+    augment = {t.name: t.augment for t in prepared.tokenizers if training.augment and hasattr(t, "augment")}
+    if config.model.memory:
+        return StreamBatches(
+            train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment
+        )
     return Batches(
-        prepared.stores["train"],
-        context=config.model.max_seq_len,
-        batch_size=config.training.batch_size,
-        seed=config.training.seed,
-        augment=augment,
-    )
+        train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment,
+        objective=config.objective,
+    )  # fmt: skip
 
 
 def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
-    """Validation batches, evenly taken, so that all evaluations together stay cheap."""
+    """Validation batches, evenly taken, so that all evaluations together stay cheap; for a decoder with memory,
+    documents in segments that follow one another."""
     store = prepared.stores.get("valid")
     if store is None or not config.training.evaluations:
         return []
     training, context = config.training, config.model.max_seq_len
     seen = training.steps * training.batch_size * context
     share = validation_share(seen, store.num_tokens, training.evaluations)
-    return list(windows(store, context, training.batch_size, share))
+    if config.model.memory:
+        return list(segments(store, context, training.batch_size, share))
+    return list(windows(store, context, training.batch_size, share, config.objective))
 
 
 def _stored(folder: Path, module: ModuleType) -> Prepared:
