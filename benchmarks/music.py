@@ -19,6 +19,7 @@ import numpy as np
 import pretty_midi
 import symusic
 
+from seqmodal.config import SamplingConfig
 from seqmodal.data.corpus import Prepared
 from seqmodal.data.store import Store
 from seqmodal.evaluation.likelihood import likelihood, reread_likelihood, streaming_likelihood
@@ -120,7 +121,8 @@ def speed(model: Model, events: int = 4200) -> None:
 def samples(model: Model, train: Store, held: Store, count: int, seconds: float) -> None:
     """Samples from nothing: what decoding had to mend, what opens them, and how their statistics overlap."""
     tokenizer = model.tokenizers[0]
-    made = model.sample(seconds=seconds, variations=count, seed=1)
+    how = SamplingConfig()
+    made = model.sample(seconds=seconds, variations=count, seed=1, temperature=how.temperature, top_p=how.top_p)
     reports = [tokenizer.decode_report(one.ids) for one in made]
     repairs = sum(report.total for _, report in reports)
     hanging = sum(report.hanging for _, report in reports)

@@ -284,7 +284,7 @@ class _Demo:
 
     out: str = "runs/demo"
     """The run folder."""
-    minutes: float = 3.0
+    minutes: float = 4.0
     """How long to train."""
 
 
