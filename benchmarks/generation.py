@@ -74,12 +74,13 @@ def main() -> None:
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--lookup", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--new", type=int, default=0, help="tokens to make; 0: 200, or 64 of GPT-2 small")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     args = parser.parse_args()
     logging.set_verbosity_error()
-    small = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_layer": 6, "n_head": 6}
+    small = {"vocab_size": 65, "n_positions": 256, "n_embd": args.width, "n_layer": 6, "n_head": args.width // 64}
     theirs, decoder = pair(GPT2Config(**({} if args.gpt2 else small), bos_token_id=0, eos_token_id=None), 0.1)
     new = args.new or (64 if args.gpt2 else 200)
     print(f"{decoder.config.num_parameters:,} parameters, {new} tokens, {torch.get_num_threads()} threads, float32")
