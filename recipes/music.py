@@ -119,11 +119,12 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     sampled = [midi.decode_notes(one.ids) for one in _sample(model, config, config.sampling.count)]
     pieces = list(_pieces(held, midi, COMPARED))
     ours, theirs, known = (statistics_of(some) for some in (sampled, pieces, _pieces(stores["train"], midi, COMPARED)))
-    for name in STATISTICS:
+    told = [name for name in STATISTICS if len(theirs[name])]  # drums alone have neither pitch nor length
+    for name in told:
         metrics[f"overlap_{name}"] = overlap(ours[name], theirs[name])
         metrics[f"overlap_{name}_of_training_data"] = overlap(known[name], theirs[name])
     distributions(
-        {name.replace("_", " "): (ours[name], theirs[name]) for name in STATISTICS}, folder / "statistics.png",
+        {name.replace("_", " "): (ours[name], theirs[name]) for name in told}, folder / "statistics.png",
         title="samples and held-out pieces",
     )  # fmt: skip
     return metrics | copying(sampled, pieces, _pieces(stores["train"], midi))
