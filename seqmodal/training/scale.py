@@ -41,10 +41,10 @@ STEPS = 1500
 def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
-    The context covers most documents, up to 1,024 positions; a quarter of it is the attention window where positions are
-    rotary, there is no memory and the objective is causal, so that generation may go on past it; else all of it. The
-    decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations a parameter and token, and
-    that has no more than ten parameters for a token of the corpus.
+    The context covers most documents, up to 1,024 positions; a quarter of it is the attention window where positions
+    are rotary, there is no memory and the objective is causal, so that generation may go on past it; else all of it.
+    The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations a parameter and
+    token, and that has no more than ten parameters for a token of the corpus.
     """
     model, training = config.model, config.training
     context = model.max_seq_len or _context(train)
