@@ -25,7 +25,7 @@ from seqmodal.data.loader import Batches, windows
 from seqmodal.data.store import Store, write_store
 from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
-from seqmodal.evaluation.likelihood import Likelihood, likelihood, memory_for
+from seqmodal.evaluation.likelihood import Likelihood, likelihood
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers.vocabulary import Vocabulary
@@ -63,7 +63,7 @@ def trained(model: DecoderConfig, training: TrainingConfig, text: Store) -> Deco
         for group in optimizer.param_groups:
             group["lr"] = group["full_lr"] * schedule(step)
         batch = as_tensors(batches.batch(step))
-        memory = memory_for(decoder, len(batch["ids"]), memory)
+        memory = decoder.memory_for(len(batch["ids"]), memory)
         total, weight, memory = loss_and_memory(decoder, batch, memory)
         (total / weight).backward()
         optimizer.step()

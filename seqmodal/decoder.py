@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqmodal.config import Alibi, Bucketed, DecoderConfig, Relative, TransformerXL
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
-from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
+from seqmodal.nn.mask import Mask, attend_to_self_if_blind, document_starts, visible
 from seqmodal.nn.norm import make_norm
 from seqmodal.nn.position import embedding_position, rotary_angles, shared_scores
 from seqmodal.nn.stack import UniversalStack, make_stack
@@ -110,8 +110,8 @@ class Decoder(nn.Module):
 
         Args:
             ids: (B, T) int64.
-            positions: (B, T) int64; None: 0, 1, … or, with a cache, on from each row's length. With a cache, -1 marks
-                padding, which is neither seen nor kept.
+            positions: (B, T) int64; None: 0, 1, … in each document or, with a cache, on from each row's length. With a
+                cache, -1 marks padding, which is neither seen nor kept.
             mask: documents and spans seen both ways; plain causality when None. Not together with a cache.
             extra: (B, T, D), added to the embeddings.
             state: a cache from `new_state`, which is written in place and belongs to the output, or a memory from
@@ -189,6 +189,15 @@ class Decoder(nn.Module):
             device=weight.device,
         )
 
+    def memory_for(self, rows: int, before: SegmentMemory | None) -> SegmentMemory | None:
+        """The memory for a batch of `rows` after one that left `before`: with fewer rows than it the first ones go on,
+        with more all begin. None for a decoder without memory."""
+        if not self.config.memory:
+            return None
+        if before is None or len(before.ids) < rows:
+            return self.new_memory(rows)
+        return before.map(lambda tensor: tensor[:rows])
+
     def new_memory(self, batch: int) -> SegmentMemory:
         """An empty memory of `config.memory` positions.
 
@@ -212,8 +221,11 @@ class Decoder(nn.Module):
     def _whole(self, ids: Tensor, positions: Tensor | None, mask: Mask | None) -> Layout:
         """Layout of a call that sees all of its sequence at once."""
         index = torch.arange(ids.shape[1], device=ids.device)
-        at = index if positions is None else positions
         mask, window, seen = mask.simplified() if mask is not None else None, self.config.window, None
+        document, tally = None if mask is None else mask.document, None
+        at = index if positions is None else positions
+        if positions is None and document is not None and self.config.position.absolute:
+            at = index - document_starts(document)  # each document begins at 0; the other kinds count distances
         scored = isinstance(self.config.position, Alibi | Bucketed | Relative | TransformerXL)
         causal = mask is None or mask.is_causal
         in_blocks = bool(window) and ids.shape[1] > window and causal and not scored
@@ -222,7 +234,6 @@ class Decoder(nn.Module):
         elif mask is not None or (scored and positions is not None):
             seen = attend_to_self_if_blind(visible(index, index, window=window, queries=mask, keys=mask))
         angles = rotary_angles(self.config, at, self.embedding.weight.dtype)
-        document, tally = None if mask is None else mask.document, None
         if self.tally is not None:
             if mask is not None and mask.order is not None:
                 raise ConfigError("a tally and an order of one's own do not go together: counters go by the layout")

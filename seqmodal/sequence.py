@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class Composed:
     weight: np.ndarray
     block: np.ndarray
     span: np.ndarray
+
+    def part(self, start: int, stop: int) -> Composed:
+        """The stretch from `start` to before `stop`."""
+        return Composed(*(getattr(self, f.name)[start:stop] for f in fields(self)))
 
 
 Vary = Callable[[str, np.ndarray], np.ndarray]

@@ -96,8 +96,6 @@ def truncated_and_reordered(decoder: Decoder) -> None:
 
 
 def packed_equals_each_alone(decoder: Decoder) -> None:
-    if decoder.config.position.absolute:
-        return  # its positions go on through the row; see the test with positions of its own
     ids = ids_of(decoder, 1, LENGTH)
     document = torch.tensor([[0] * 3 + [1] * 7 + [2] * 2 + [-1] * 2])
     hidden = decoder(ids, mask=Mask(document=document)).hidden[0]

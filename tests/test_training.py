@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,15 +193,15 @@ def test_a_loss_that_is_not_finite_ends_the_training(
 ) -> None:
     from seqmodal.training import lit
 
-    real = lit.next_token_loss
+    real = lit.loss_and_memory
 
-    def broken(decoder: object, batch: object) -> tuple[torch.Tensor, torch.Tensor]:
-        total, weight = real(decoder, batch)  # type: ignore[arg-type]
+    def broken(*given: Any) -> tuple[torch.Tensor, torch.Tensor, object]:
+        total, weight, memory = real(*given)
         calls.append(1)
-        return (total * float("nan") if len(calls) > 20 else total), weight
+        return (total * float("nan") if len(calls) > 20 else total), weight, memory
 
     calls: list[int] = []
-    monkeypatch.setattr(lit, "next_token_loss", broken)
+    monkeypatch.setattr(lit, "loss_and_memory", broken)
     with pytest.raises(SeqmodalError, match="not finite"):
         seqmodal.train(recipe, out=tmp_path / "run", training=training(evaluations=0), **SMALL)
     assert all(bool(torch.isfinite(w).all()) for w in weights(tmp_path / "run").values())
@@ -234,7 +235,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
 def test_the_loss_of_a_batch_is_the_mean_over_weighted_targets() -> None:
     from seqmodal.config import DecoderConfig
     from seqmodal.decoder import Decoder
-    from seqmodal.training.lit import next_token_loss
+    from seqmodal.training.lit import loss_and_memory
 
     torch.manual_seed(0)
     decoder = Decoder(DecoderConfig(vocab_size=7, d_model=8, num_layers=1, num_heads=2, max_seq_len=8)).eval()
@@ -242,7 +243,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_weighted_targets() -> None:
     ids, targets = torch.randint(7, (2, 5)), torch.randint(7, (2, 5))
     weight = torch.tensor([[1.0, 0, 2, 1, 0], [0, 0, 0.5, 0, 1]])
     batch = {"ids": ids, "targets": targets, "weight": weight, "document": torch.zeros(2, 5, dtype=torch.int32)}
-    total, count = next_token_loss(decoder, batch)
+    total, count, _ = loss_and_memory(decoder, batch)
     p = torch.softmax(decoder.logits(decoder(ids).hidden), -1).detach().numpy()
     nats = -np.log(np.take_along_axis(p, targets.numpy()[..., None], -1)[..., 0])
     assert total.item() == pytest.approx(float((nats * weight.numpy()).sum()), rel=1e-5)

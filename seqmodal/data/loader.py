@@ -11,7 +11,7 @@ from seqmodal.config import Causal, Masked, Objective, Prefix
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.objective import Arranged, arrange, capacity, must_suit, with_marks
-from seqmodal.sequence import Composed, compose
+from seqmodal.sequence import Composed, Vary, compose
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -107,7 +107,7 @@ class Batches:
         while (most := min(room, capacity(self.objective, row.left))) > 0:
             piece = self._piece(int(order[place]), skip, most, rng)
             if (found := min(most, len(piece.ids) - 1)) > 0:
-                row.add(arrange(self.objective, _cut(piece, found), chance, self.vocabulary))
+                row.add(arrange(self.objective, piece.part(0, found + 1), chance, self.vocabulary))
                 room -= found
             place, skip = (place + 1) % len(order), 0
         return row
@@ -117,15 +117,13 @@ class Batches:
         if not self.augment:
             return compose(self.store[document], self.store.vocabulary, skip, skip + room + 1)
 
-        def vary(block: str, ids: np.ndarray) -> np.ndarray:
-            return self.augment[block](ids, rng) if block in self.augment else ids
-
-        return compose(self.store[document], self.store.vocabulary, skip, skip + int(room * SLACK) + 2, vary)
+        stop = skip + int(room * SLACK) + 2
+        return compose(self.store[document], self.store.vocabulary, skip, stop, varied(self.augment, rng))
 
 
-def _cut(piece: Composed, targets: int) -> Composed:
-    """The first `targets` targets of a piece, and one id more."""
-    return Composed(*(getattr(piece, f.name)[: targets + 1] for f in fields(piece)))
+def varied(augment: Mapping[str, Augment], rng: np.random.Generator) -> Vary:
+    """What `compose` takes to vary ids: each block as its tokenizer can."""
+    return lambda block, ids: augment[block](ids, rng) if block in augment else ids
 
 
 class _Row:
@@ -156,8 +154,6 @@ class _Row:
         given = {f.name: value for f in fields(piece) if (value := getattr(piece, f.name)) is not None}
         if "span" in given:
             given["span"] = np.where(given["span"] > 0, given["span"] + self.arrays["span"].max(), 0)
-        if "positions" in given:
-            given["positions"] = given["positions"] + self.filled
         for name, value in given.items():
             self.arrays[name][part] = value
         self.arrays["document"][part] = self.documents

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 import numpy as np
 
-from seqmodal.data.loader import Augment, Batch
+from seqmodal.data.loader import Augment, Batch, varied
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Composed, compose
@@ -99,7 +98,7 @@ class _Part:
         number = bisect_right(self.starts, at) - 1
         skip = at - self.starts[number]
         if self.batches.augment:
-            piece = _cut(self._varied(number), skip, room)
+            piece = self._varied(number).part(skip, skip + room + 1)
         else:
             store = self.batches.store
             piece = compose(store[self._index(number)], store.vocabulary, skip, skip + room + 1)
@@ -119,10 +118,7 @@ class _Part:
         if self._held is None or self._held[0] != number:
             batches, document = self.batches, self._index(number)
             rng = np.random.default_rng([batches.seed, self.epoch, document])
-
-            def vary(block: str, ids: np.ndarray) -> np.ndarray:
-                return batches.augment[block](ids, rng) if block in batches.augment else ids
-
+            vary = varied(batches.augment, rng)
             self._held = number, compose(batches.store[document], batches.store.vocabulary, vary=vary)
         return self._held[1]
 
@@ -178,8 +174,3 @@ def _put(rows: Batch, row: int, at: int, piece: Composed, document: int) -> None
     part = slice(at, at + len(piece.ids) - 1)
     rows.ids[row, part], rows.targets[row, part] = piece.ids[:-1], piece.targets[:-1]
     rows.weight[row, part], rows.document[row, part] = piece.weight[:-1], document
-
-
-def _cut(whole: Composed, skip: int, room: int) -> Composed:
-    """Up to `room` targets from `skip` on, and one id more."""
-    return Composed(*(getattr(whole, f.name)[skip : skip + room + 1] for f in fields(whole)))

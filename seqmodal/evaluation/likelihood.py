@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def likelihood(
             done += int((batch.document >= 0).sum())
             device = _device(decoder)
             if remembers:
-                memory = memory_for(decoder, len(ids), memory)
+                memory = decoder.memory_for(len(ids), memory)
                 output = decoder(ids.to(device), mask=Mask(torch.from_numpy(batch.document).to(device)), state=memory)
                 memory = output.state if isinstance(output.state, SegmentMemory) else None
             else:
@@ -84,24 +84,6 @@ def likelihood(
             if progress is not None:
                 progress(done, total or done)
     return Likelihood(nats, count, correct)
-
-
-def memory_for(decoder: Decoder, rows: int, memory: SegmentMemory | None) -> SegmentMemory | None:
-    """The memory for a batch of `rows` after one that left `memory`: with fewer rows than before the first ones go on,
-    with more all begin. None for a decoder without memory."""
-    if not _memory_of(decoder):
-        return None
-    if memory is None or len(memory.ids) < rows:
-        return decoder.new_memory(rows)
-    return changed(memory, lambda tensor: tensor[:rows])
-
-
-def changed(memory: SegmentMemory, change: Callable[[Tensor], Tensor]) -> SegmentMemory:
-    """A memory made of the tensors of another, each changed."""
-    parts: dict[str, Any] = {f.name: getattr(memory, f.name) for f in fields(memory)}
-    for name, part in parts.items():
-        parts[name] = tuple(map(change, part)) if isinstance(part, tuple) else change(part)
-    return SegmentMemory(**parts)
 
 
 def streaming_likelihood(decoder: Decoder, ids: np.ndarray, chunk: int = 2048) -> np.ndarray:

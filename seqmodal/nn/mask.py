@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,10 +40,12 @@ class Mask:
         """Whether no position sees a later one."""
         return self.span is None and self.order is None
 
-    def part(self, rows: slice) -> Mask:
-        """That of some positions."""
-        parts = (getattr(self, f.name) for f in fields(self))
-        return Mask(*(None if part is None else part[:, rows] for part in parts))
+
+def document_starts(document: Tensor) -> Tensor:
+    """(B, T) numbers of documents to (B, T), where in the row each position's document begins."""
+    begins = document[:, 1:] != document[:, :-1]
+    index = torch.arange(1, document.shape[1], device=document.device)
+    return F.pad(torch.where(begins, index, 0), (1, 0)).cummax(1).values
 
 
 def visible(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +12,19 @@ from seqmodal.nn.attention import Layout
 from seqmodal.nn.block import Block
 
 
-class Stack(Protocol):
-    """What stands between embedding and head."""
-
-    blocks: nn.ModuleList
-
-    def __call__(
-        self, x: Tensor, layout: Layout, values: Mapping[int, Tensor]
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(B, T, D), with additions to the values by application, to (B, T, D), a loss, and applications (B, T)."""
-
-
 class PlainStack(nn.Module):
-    """Blocks with weights of their own."""
+    """Blocks with weights of their own.
+
+    A stack takes (B, T, D), with additions to the values by application, and gives (B, T, D), a loss, and how often a
+    block was applied at each position (B, T); the last two are None where there is nothing to say.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
 
     def forward(self, x: Tensor, layout: Layout, values: Mapping[int, Tensor]) -> tuple[Tensor, None, None]:
-        """See `Stack`."""
+        """As the class says."""
         for layer, block in enumerate(self.blocks):
             x = block(x, layout, layer, values.get(layer))
         return x, None, None
@@ -56,7 +48,7 @@ class UniversalStack(nn.Module):
     def forward(
         self, x: Tensor, layout: Layout, values: Mapping[int, Tensor]
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """See `Stack`."""
+        """See `PlainStack`."""
         block = self.blocks[0]
         if self.halt is None:
             for time in range(self.times):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -177,6 +178,10 @@ class SegmentMemory:
         ids = torch.zeros(batch, length, dtype=torch.long, device=device)
         tally = torch.zeros(batch, counters, dtype=torch.int32, device=device)
         return cls(hidden, ids, torch.full_like(ids, -2), tally)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SegmentMemory:
+        """One of the same tensors, each changed."""
+        return SegmentMemory(tuple(map(change, self.hidden)), *map(change, (self.ids, self.document, self.tally)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqmodal.nn.mask import document_starts
+
 MOST = 3
 """Counts above it look the same to the decoder."""
 
@@ -52,10 +54,8 @@ class Tally(nn.Module):
             return total.clamp(min=0)
         if document is None:
             return total - total.clamp(max=0).cummin(1).values
-        begins = F.pad(document, (1, 0), value=-9)[:, :-1] != document
-        begins[:, 0] = False
-        index = torch.arange(ids.shape[1], device=ids.device)
-        first = torch.where(begins, index, 0).cummax(1).values.unsqueeze(-1).expand_as(total)
-        total = total - F.pad(total, (0, 0, 1, 0)).gather(1, first)
-        below = (begins.cumsum(1) * (2 * ids.shape[1] + 256)).unsqueeze(-1).int()  # each document far below the last
+        first = document_starts(document).unsqueeze(-1)
+        total = total - F.pad(total, (0, 0, 1, 0)).gather(1, first.expand_as(total))
+        number = F.pad(first[:, 1:] != first[:, :-1], (0, 0, 1, 0)).cumsum(1, dtype=torch.int32)
+        below = number * (2 * ids.shape[1] + 256)  # each document far below the one before
         return total - ((total.clamp(max=0) - below).cummin(1).values + below)

@@ -17,7 +17,6 @@ from seqmodal.data.loader import Batch, Batches
 from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
 from seqmodal.errors import SeqmodalError
-from seqmodal.evaluation.likelihood import changed, memory_for
 from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
@@ -32,26 +31,23 @@ def as_tensors(batch: Batch) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
 
 
-def next_token_loss(decoder: Decoder, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy over the targets of a batch, in nats: the sum, and the sum of the weights.
-
-    Logits are computed where a target counts and nowhere else.
-    """
-    total, weight, _ = loss_and_memory(decoder, batch, None)
-    return total, weight
-
-
 def loss_and_memory(
-    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None
+    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None = None
 ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
-    """`next_token_loss` of a batch that goes on from a memory, and the memory for the next; None: without one."""
+    """Weighted cross-entropy over the targets of a batch, in nats: the sum, the sum of the weights, and the memory that
+    the next batch goes on from, for a decoder that has one.
+
+    Logits are computed where a target counts and nowhere else. While training, what the stack asks for (`aux_loss`) is
+    added for each target.
+    """
     mask = Mask(*(batch.get(name) for name in ("document", "span", "order", "reveal")))
     output = decoder(batch["ids"], batch.get("positions"), mask=mask, state=memory)
     counts = batch["weight"] > 0
     weight = batch["weight"][counts]
     nats = F.cross_entropy(decoder.logits(output.hidden[counts]), batch["targets"][counts], reduction="none")
     total = (nats * weight).sum()
-    total = total if output.aux_loss is None else total + output.aux_loss * weight.sum()
+    if output.aux_loss is not None and decoder.training:
+        total = total + output.aux_loss * weight.sum()
     return total, weight.sum(), output.state if isinstance(output.state, SegmentMemory) else None
 
 
@@ -93,14 +89,11 @@ class LitDecoder(pl.LightningModule):
     def _loss(
         self, batch: dict[str, Tensor], memory: SegmentMemory | None
     ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
-        memory = memory_for(self.decoder, len(batch["ids"]), memory)
-        if memory is None:
-            return *next_token_loss(self.decoder, batch), None
-        return loss_and_memory(self.decoder, batch, memory)
+        return loss_and_memory(self.decoder, batch, self.decoder.memory_for(len(batch["ids"]), memory))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.memory is not None:
-            checkpoint["memory"] = vars(changed(self.memory, torch.clone))  # its tensors are views of what is longer
+            checkpoint["memory"] = vars(self.memory.map(torch.clone))  # its tensors are views of what is longer
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if (held := checkpoint.get("memory")) is not None:
@@ -108,7 +101,7 @@ class LitDecoder(pl.LightningModule):
 
     def on_train_start(self) -> None:
         if self.memory is not None:  # a checkpoint's, on the CPU
-            self.memory = changed(self.memory, lambda tensor: tensor.to(self.device))
+            self.memory = self.memory.map(lambda tensor: tensor.to(self.device))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite never reaches the weights."""
@@ -127,7 +120,8 @@ class LitDecoder(pl.LightningModule):
         if self.bad_steps >= BAD_STEPS:
             raise SeqmodalError(
                 f"the loss or its gradient was not finite {BAD_STEPS} steps in a row, up to step {self.global_step}; "
-                "the last good checkpoint is kept. Lower the learning rate, e.g. --training.matrix-lr 0.01"
+                "the last good checkpoint is kept. Lower the learning rate, "
+                + ("--training.matrix-lr" if self.config.optimizer == "muon" else "--training.embedding-lr")
             )
 
     def on_validation_epoch_start(self) -> None:

@@ -13,7 +13,6 @@ from seqmodal.data.loader import Batches
 from seqmodal.data.store import Store
 from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
-from seqmodal.evaluation.likelihood import memory_for
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.training.hardware import device, nominal_speed, product_format
 from seqmodal.training.lit import LitDecoder, as_tensors, loss_and_memory
@@ -115,7 +114,7 @@ def _seconds_of_a_step(config: RecipeConfig, batches: Batches | StreamBatches) -
         start = time.perf_counter()
         batch = {name: tensor.to(where) for name, tensor in as_tensors(batches.batch(number)).items()}
         with torch.autocast(where.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
-            memory = memory_for(lit.decoder, len(batch["ids"]), memory)
+            memory = lit.decoder.memory_for(len(batch["ids"]), memory)
             total, weight, memory = loss_and_memory(lit.decoder, batch, memory)
         (total / weight).backward()
         optimizer.step()
