@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from toy import Digits, Palette, Rising
 
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, NotFitted
 from seqmodal.tokenizers import available, check, tokenizer
 
 
@@ -142,3 +143,31 @@ class Endless(Digits):
 ], ids=lambda value: type(value).__name__ if isinstance(value, (Digits, Palette)) else "")
 def test_each_broken_law_is_found(own: Any, law: str) -> None:
     assert law in {failure.law for failure in check(own)}
+
+
+class Learned(Palette):
+    """Has to be fitted; `sloppy` encodes all the same."""
+
+    def __init__(self, colours: np.ndarray | None = None, sloppy: bool = False) -> None:
+        super().__init__(colours)
+        self.fitted, self.sloppy = colours is not None, sloppy
+
+    @property
+    def vocab_size(self) -> int:
+        if not self.fitted:
+            raise NotFitted("no colours yet: call fit")
+        return len(self.colours)
+
+    def encode(self, item: Any) -> np.ndarray:
+        return super().encode(item) if self.sloppy or self.vocab_size else np.zeros(0, np.int32)
+
+    def fit(self, items: Iterable[Any]) -> None:
+        self.colours, self.fitted = np.unique(np.concatenate([*items])), True
+
+
+def test_what_has_to_be_fitted_is_fitted_on_its_examples() -> None:
+    own = Learned()
+    assert check(own) == []
+    assert own.vocab_size == 12
+    (found,) = check(Learned(sloppy=True))
+    assert found.law == "encode raises NotFitted before fit"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from seqmodal.errors import BadInput
-from seqmodal.tokenizers.protocol import Distorting, Exemplary, Grammatical, Readable, Tokenizer
+from seqmodal.errors import BadInput, NotFitted
+from seqmodal.tokenizers.protocol import Distorting, Exemplary, Fittable, Grammatical, Readable, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
     """All laws that `tokenizer` breaks; an empty list when it keeps them.
 
     Args:
-        tokenizer: fitted, where it has to be.
+        tokenizer: one that still has to be fitted is fitted on its examples, in place.
         files: real input to check beside its examples, for one that reads.
         runs: random sequences of ids to decode.
         seed: of the random ids.
@@ -39,6 +39,11 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
     kit = _Kit(tokenizer)
     rng = np.random.default_rng(seed)
     items = list(tokenizer.examples(rng)) if isinstance(tokenizer, Exemplary) else []
+    if isinstance(tokenizer, Fittable) and not _is_fitted(tokenizer):
+        kit.unfitted(items)
+        kit.attempt("fit takes items", "its examples", partial(tokenizer.fit, items))
+        if kit.failures:
+            return kit.failures
     for number, item in enumerate(items):
         kit.item(item, f"example {number}")
     if isinstance(tokenizer, Readable):
@@ -51,6 +56,13 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
         ids = rng.integers(tokenizer.vocab_size, size=int(rng.integers(0, 200))).astype(np.int32)
         kit.random(ids, f"random ids {number}")
     return kit.failures
+
+
+def _is_fitted(tokenizer: Tokenizer[Any]) -> bool:
+    try:
+        return tokenizer.vocab_size >= 0
+    except NotFitted:
+        return False
 
 
 class _Kit:
@@ -69,6 +81,19 @@ class _Kit:
     def expect(self, law: str, on: str, holds: bool, how: str) -> None:
         if not holds:
             self.failures.append(Failure(law, on, how))
+
+    def unfitted(self, items: Sequence[Any]) -> None:
+        """Before `fit` nothing is encoded."""
+        for number, item in enumerate(items[:1]):
+            try:
+                self.tokenizer.encode(item)
+            except NotFitted:
+                continue
+            except Exception as error:  # every other exception is the finding
+                how = f"{type(error).__name__}: {error}"
+            else:
+                how = "it encodes"
+            self.failures.append(Failure("encode raises NotFitted before fit", f"example {number}", how))
 
     def item(self, item: Any, on: str) -> None:
         """The laws that hold for an item."""
