@@ -139,6 +139,22 @@ class Timed(Protocol):
         """The ids of the first seconds."""
 
 
+@runtime_checkable
+class Featured(Protocol):
+    """Gives continuous vectors as well, for spans that are read and never written."""
+
+    def features(self, item: Any) -> np.ndarray:
+        """float32 (n, F), normalised by what the tokenizer holds itself; F is the same for every item."""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """Its ids lie on a grid."""
+
+    def coordinates(self, ids: np.ndarray) -> np.ndarray:
+        """int32 (n, axes): where each id lies, for pictures its row and column; ids that come later change nothing."""
+
+
 ABILITIES: tuple[type, ...] = (
     Readable,
     Writable,
@@ -150,4 +166,6 @@ ABILITIES: tuple[type, ...] = (
     Exemplary,
     Showable,
     Timed,
+    Featured,
+    Located,
 )
