@@ -18,14 +18,14 @@ from seqmodal.errors import BadInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "ICO", "JPEG2000")
-"""Pillow knows more; these are found by their first bytes, and none of them runs another program."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "ICO")
+"""Pillow knows more. These are found by their first bytes, run no other program, and need less than a gigabyte."""
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".mpo", ".dib", ".jp2",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".mpo", ".dib",
 )  # fmt: skip
 MAX_PIXELS = 50_000_000
-"""Larger pictures are refused: at 4 bytes a pixel and a few copies they would take a gigabyte."""
+"""Larger pictures are refused: at 4 bytes a pixel, a few copies at a time would take a gigabyte."""
 WHITE = (255, 255, 255)
 
 
@@ -94,7 +94,7 @@ def _eight_bits(image: Image) -> Image:
     """Grey, from whole numbers of 16 bits, or from others and from fractions, whose range is a guess."""
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), copy=False, posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
     usual = (1.0, 255.0) if image.mode == "F" else (65535.0,)
     if low >= 0 and high <= usual[-1]:
