@@ -11,7 +11,7 @@ import sys
 import pytest
 
 NOT_FOR_IMPORT = {"lightning", "pytorch_lightning", "matplotlib", "torchaudio", "PIL"}
-NOT_FOR_HELP = NOT_FOR_IMPORT | {"torch", "symusic", "pretty_midi", "soundfile", "music21", "scipy"}
+NOT_FOR_HELP = NOT_FOR_IMPORT | {"torch", "symusic", "pretty_midi", "soundfile", "music21", "scipy", "tiktoken"}
 
 
 def run(code: str) -> tuple[set[str], float]:

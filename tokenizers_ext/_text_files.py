@@ -148,21 +148,26 @@ def _bpe(
     special: Mapping[Any, Any],
 ) -> Bpe:  # fmt: skip
     """Tokens that merges make, in order; every other token is a control token, which no text becomes."""
+    for name, id in ids.items():
+        _check_id(path, name, id)
     made: dict[bytes, int] = {bytes([byte]): ids[name] for name, byte in BYTES.items() if name in ids}
+    kept: list[tuple[str, str]] = []
     last = -1
     for number, pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise BadInput(merges, f"merge {number} is {str(pair)[:40]!r}, expected two tokens")
-        joined = "".join(pair)
+        left, right = pair
         try:
-            left, right, id = spelled(pair[0]), spelled(pair[1]), ids[joined]
+            token, id = spelled(left + right), ids[left + right]
         except KeyError as error:
-            raise BadInput(merges, f"merge {number} makes {joined!r}, which is no token of {path.name}") from error
-        if not isinstance(id, int) or id <= last:
+            raise BadInput(merges, f"merge {number} makes {left + right!r}, no token of {path.name}") from error
+        if id <= last:
             raise BadInput(merges, f"merge {number} makes the id {id} after {last}; ids must rise with the merges")
-        if left not in made or right not in made or _merged(left + right, made) != [left, right]:
-            raise BadInput(merges, f"merge {number} of {pair[0]!r} and {pair[1]!r} is never reached by the ones before")
-        made[left + right] = last = id
+        if left not in ids or right not in ids:
+            raise BadInput(merges, f"merge {number} is of {left!r} and {right!r}, not both tokens of {path.name}")
+        made[token] = last = id
+        kept.append((left, right))
+    _check_reached(merges, ids, kept)
     text = {token for token in ids if token in BYTES or set(token) <= BYTES.keys() and spelled(token) in made}
     control = {name: id for name, id in ids.items() if name not in text} | {
         name: id for name, id in special.items() if name not in text
@@ -170,25 +175,22 @@ def _bpe(
     return _laid_out(path, made, control, pattern)
 
 
-def _merged(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """The token, merged as far as `ranks` goes, each time the lowest first, the leftmost of equal ones."""
-    parts = [bytes([byte]) for byte in token]
-    while len(parts) > 2:
-        found = [ranks.get(a + b) for a, b in zip(parts, parts[1:], strict=False)]
-        best = min((rank for rank in found if rank is not None), default=None)
-        if best is None:
-            break
-        at = found.index(best)
-        parts[at : at + 2] = [parts[at] + parts[at + 1]]
-    return parts
+def _check_reached(path: Path, ids: Mapping[str, int], pairs: list[tuple[str, str]]) -> None:
+    """Each merge is the one that its token comes to: then to merge by the ranks of tokens, as tiktoken does, is to
+    merge by the list of pairs."""
+    from tokenizers.models import BPE
+
+    model = BPE(dict(ids), pairs)
+    for left, right in pairs:
+        if len(model.tokenize(left + right)) != 1:
+            raise BadInput(path, f"the merge of {left!r} and {right!r} is never reached", "the merges are damaged")
 
 
 def _laid_out(path: Path, ids: Mapping[bytes, int], special: Mapping[Any, Any], pattern: str) -> Bpe:
     """Tokens in order of their ids, which may leave some out; every byte must have one."""
     names: dict[int, Any] = {}
     for name, id in [*ids.items(), *special.items()]:
-        if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id < MAX_ID:
-            raise BadInput(path, f"the id of {name!r} is {id!r}, expected a number from 0 to {MAX_ID - 1:,}")
+        _check_id(path, name, id)
         if not isinstance(name, str | bytes) or names.setdefault(id, name) != name:
             raise BadInput(path, f"the id {id} is given to {names.get(id)!r} and to {name!r}")
     missing = [byte for byte in range(256) if bytes([byte]) not in ids]
@@ -202,6 +204,11 @@ def _laid_out(path: Path, ids: Mapping[bytes, int], special: Mapping[Any, Any], 
     for token, id in ids.items():
         tokens[id] = token
     return Bpe(tokens, pattern, special)
+
+
+def _check_id(path: Path, name: Any, id: Any) -> None:
+    if not isinstance(id, int) or isinstance(id, bool) or not 0 <= id < MAX_ID:
+        raise BadInput(path, f"the id of {name!r} is {id!r}, expected a number from 0 to {MAX_ID - 1:,}")
 
 
 def _read(path: Path) -> str:
@@ -224,5 +231,5 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _type(part: Any) -> Any:
-    return part.get("type") if isinstance(part, dict) else None
+def _type(part: Any) -> str:
+    return str(part.get("type")) if isinstance(part, dict) else type(part).__name__

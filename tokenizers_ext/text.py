@@ -36,12 +36,16 @@ class _Text:
     """What all three have: files, `decode` from bytes, a stream."""
 
     suffixes: ClassVar[tuple[str, ...]] = _text_read.SUFFIXES
-    vocab_size: Any
 
     def __init__(self, errors: str = "strict") -> None:
         if errors not in _text_read.ERRORS:
             raise ConfigError(f"errors is {errors!r}; it is {' or '.join(map(repr, _text_read.ERRORS))}")
         self.errors = errors
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        raise NotImplementedError
 
     def read(self, path: str | PathLike[str]) -> str:
         """The text of a UTF-8 file, plain or gzip: no byte-order mark, line ends are newlines. Raises BadInput."""
@@ -185,7 +189,11 @@ class ByteTokenizer(_Text):
     """
 
     name: ClassVar[str] = "bytes"
-    vocab_size: ClassVar[int] = 256
+
+    @property
+    def vocab_size(self) -> int:
+        """256."""
+        return 256
 
     def encode(self, item: str) -> np.ndarray:
         """Ids int32 (n,), one a byte. Raises BadInput for what is no text."""
@@ -230,9 +238,7 @@ class CharacterTokenizer(_Text):
 
     def fit(self, items: Iterable[str]) -> None:
         """Learn which characters there are. Raises BadInput where there are none."""
-        seen: set[str] = set()
-        for item in items:
-            seen.update(_checked(item))
+        seen = set().union(*_Counted(items))
         if not seen:
             raise BadInput("texts to fit on", "there is not one character", "give texts")
         self._codes = np.unique(_codes("".join(seen)))
