@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
@@ -31,8 +33,12 @@ examples
 
 exit codes: 0 done, 1 it could not be done (the message says why), 2 a wrong word, flag or setting, 130/143 stopped
 """
+SECONDS, TOKENS = 60.0, 256
+"""How much `generate` makes by default, of what has a duration and of text."""
 SHORT = ("minutes", "steps", "seed")
 """Settings of `training` that are written often, and so without its name."""
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical", "repetition_penalty")
+"""Flags of `generate` that say how to choose."""
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 
 
@@ -41,13 +47,15 @@ class Generate:
     """Make something new with a run, or go on from a prompt."""
 
     run: RunFolder
-    """A run folder or a model folder."""
+    """A run folder, a model folder, or a folder of GPT-2 with its tokenizer."""
     out: str | None = None
-    """File to write; by default in the run's samples folder."""
-    seconds: float = 60.0
-    """Seconds to make, beyond the prompt."""
+    """File to write; by default in the run's samples folder, and text goes to standard output."""
+    seconds: float | None = None
+    """Seconds to make, beyond the prompt; by default 60, where the model makes what has a duration."""
+    max_new_tokens: int | None = None
+    """At most so many tokens, beyond the prompt; by default 256 for a model of text."""
     prompt: str | None = None
-    """A file to go on from."""
+    """A file to go on from; for a model of text, what names no text file is the text itself."""
     prompt_seconds: float | None = None
     """Use only the first seconds of the prompt."""
     temperature: float = 0.95
@@ -65,7 +73,7 @@ class Generate:
     draft: str | None = None
     """lookup, or the run of a smaller model: several events are guessed at once, and kept where this model agrees."""
     seed: int | None = None
-    """The same seed gives the same music; by default a new one, which is printed."""
+    """The same seed gives the same again; by default a new one, which is printed."""
     variations: int = 1
     """How many to make, side by side."""
 
@@ -165,11 +173,9 @@ def prepare(given: list[str]) -> None:
 def generate(given: list[str]) -> None:
     """`seqmodal generate RUN`."""
     args = tyro.cli(Generate, args=given, prog="seqmodal generate")
-    from rich.console import Console
-    from rich.progress import Progress
-
     from seqmodal.model import load
     from seqmodal.show.page import Item, page
+    from seqmodal.tokenizers.protocol import Streamable, Timed
 
     model = load(args.run)
     tokenizer = model.tokenizer()
@@ -177,23 +183,13 @@ def generate(given: list[str]) -> None:
     if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
         allowed = " or ".join(tokenizer.suffixes)
         raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("generating", total=args.seconds)
-        made = model.sample(
-            args.prompt,
-            seconds=args.seconds,
-            prompt_seconds=args.prompt_seconds,
-            variations=args.variations,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            top_k=args.top_k,
-            min_p=args.min_p,
-            typical=args.typical,
-            repetition_penalty=args.repetition_penalty,
-            draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
-            seed=args.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    if args.seconds is None and args.max_new_tokens is None:
+        timed = isinstance(tokenizer, Timed)
+        args = replace(args, seconds=SECONDS if timed else None, max_new_tokens=None if timed else TOKENS)
+    if isinstance(tokenizer, Streamable) and args.out is None:
+        _print_text(model, args)
+        return
+    made = _sample(model, args)
     seed = made[0].seed
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +203,54 @@ def generate(given: list[str]) -> None:
             print(file)
     if len(made) > 1:
         print(page(listed, out.with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
+    print(f"seed {seed}", file=sys.stderr)
+
+
+def _sample(model: Any, args: Generate) -> list[Any]:
+    """What is made, with a moving bar on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from seqmodal.model import load
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("generating", total=args.seconds or args.max_new_tokens)
+        return model.sample(
+            args.prompt,
+            seconds=args.seconds,
+            prompt_seconds=args.prompt_seconds,
+            variations=args.variations,
+            max_new_tokens=args.max_new_tokens,
+            draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
+            seed=args.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **{name: getattr(args, name) for name in SAMPLING},
+        )
+
+
+def _print_text(model: Any, args: Generate) -> None:
+    """The prompt and what follows it on standard output: as it comes, or whole where several are made side by side."""
+    from seqmodal.prompt import prompt_ids
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
+    if args.variations != 1 or args.draft or args.seconds is not None or args.prompt_seconds is not None:
+        made = _sample(model, args)
+        for number, one in enumerate(made, 1):
+            if len(made) > 1:
+                print(f"{number} of {len(made)}:", file=sys.stderr, flush=True)
+            print(one.item, flush=True)
+        print(f"seed {made[0].seed}", file=sys.stderr)
+        return
+    seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
+    given = prompt_ids(model.tokenizer(), args.prompt, None)
+    pieces = model.stream(
+        given, max_new_tokens=args.max_new_tokens, seed=seed, **{name: getattr(args, name) for name in SAMPLING}
+    )
+    print(model.tokenizer().stream().push(given), end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
     print(f"seed {seed}", file=sys.stderr)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,11 +18,15 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.draft import DraftModel, Lookup
+from seqmodal.generation.loop import stream
 from seqmodal.generation.probability import Sampler
 from seqmodal.generation.rows import row_generators
 from seqmodal.generation.strategy import Strategy
-from seqmodal.tokenizers.protocol import Grammatical, Readable, Showable, Timed
-from seqmodal.tokenizers.vocabulary import Vocabulary
+from seqmodal.gpt2 import load_gpt2
+from seqmodal.prompt import grammar_after, prompt_ids
+from seqmodal.tokenizers.protocol import Showable, Streamable
+from seqmodal.tokenizers.registry import available
+from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
 
 Progress = Callable[[float, float], None]
 ROWS = 8
@@ -93,7 +97,8 @@ class Model:
         """Make something new, or go on from a prompt.
 
         Args:
-            prompt: an item, a file, or the tokenizer's ids; None: from nothing.
+            prompt: an item, a file, or the tokenizer's ids; None: from nothing. Where items are text, a str is a file
+                if it names one that is there with a suffix the tokenizer reads, else the text itself.
             to: which block to make; may be left out where there is only one.
             seconds: how long, beyond the prompt, where the tokenizer counts seconds; None: until the model ends it.
             prompt_seconds: use only the first seconds of the prompt.
@@ -116,24 +121,18 @@ class Model:
             Mismatch: for a draft with another vocabulary.
             BadInput: for a prompt that cannot be read.
         """
-        if self.objective not in LEFT_TO_RIGHT:
-            raise ConfigError(
-                f"this model learned the objective {self.objective}, which does not go from left to right; one "
-                "that was masked fills what is masked: seqmodal.generation.masked.fill_masked"
-            )
+        self._check(max_new_tokens)
         if variations < 1:
             raise ConfigError(f"variations is {variations}; it must be at least 1")
         if seconds is not None and not 0 < seconds < float("inf"):
             raise ConfigError(f"seconds is {seconds}; it must be a positive number")
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
         sampler = Sampler(temperature, top_k, top_p, min_p, typical, repetition_penalty)
         strategy = Strategy(sampler, beams, length_penalty, self._draft(draft))
         if beams is not None and beams < variations:
             raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
         tokenizer = self.tokenizer(to)
-        given = _prompt_ids(tokenizer, prompt, prompt_seconds)
-        grammar = _grammar(tokenizer, given, seconds, limits or {})
+        given = prompt_ids(tokenizer, prompt, prompt_seconds)
+        grammar = grammar_after(tokenizer, given, seconds, limits or {})
         bound = max_new_tokens or (
             CONTEXTS * self.decoder.config.max_seq_len if seconds is None else int(IDS_PER_SECOND * (seconds + 10))
         )
@@ -153,6 +152,28 @@ class Model:
         finally:
             self.decoder.train(training)
         return made
+
+    def stream(
+        self, prompt: Any = None, *, to: str | None = None, max_new_tokens: int | None = None, seed: int | None = None,
+        **sampling: Any,
+    ) -> Iterator[str]:  # fmt: skip
+        """What follows a prompt, as text while it is made: together what `sample` with the same seed adds to it.
+
+        Args:
+            prompt, to, max_new_tokens, seed: see `sample`.
+            sampling: see `Sampler`.
+
+        Raises:
+            ConfigError: as `sample`, and where the tokenizer cannot show ids one by one.
+            BadInput: for a prompt that cannot be read.
+        """
+        self._check(max_new_tokens)
+        tokenizer = self.tokenizer(to)
+        if not isinstance(tokenizer, Streamable):
+            raise ConfigError(f"the tokenizer {tokenizer.name} shows nothing before it is whole; use sample")
+        sampler, given = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
+        bound = max_new_tokens or CONTEXTS * self.decoder.config.max_seq_len
+        return self._pieces(tokenizer, given, sampler, bound, secrets.randbelow(1 << 31) if seed is None else seed)
 
     def tokenizer(self, name: str | None = None) -> Any:
         """The tokenizer of that name; the only one where none is given.
@@ -175,6 +196,38 @@ class Model:
         notes = len(tokenizer.decode_notes(made.prompt_ids)) if hasattr(tokenizer, "decode_notes") else 0
         return tokenizer.show(made.item, Path(stem), prompt_notes=notes)
 
+    def _check(self, max_new_tokens: int | None) -> None:
+        if self.objective not in LEFT_TO_RIGHT:
+            raise ConfigError(
+                f"this model learned the objective {self.objective}, which does not go from left to right; one "
+                "that was masked fills what is masked: seqmodal.generation.masked.fill_masked"
+            )
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+
+    def _pieces(self, tokenizer: Any, given: np.ndarray, sampler: Sampler, bound: int, seed: int) -> Iterator[str]:
+        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
+        shown, training = tokenizer.stream(), self.decoder.training
+        shown.push(given)  # a prompt may end in half a character
+        self.decoder.eval()
+        try:
+            for (id,) in stream(
+                self.decoder, [self._start(tokenizer, given)], sampler=sampler, max_new_tokens=bound,
+                constraints=[constraint], stop_ids={constraint.end}, generators=row_generators(seed, 1),
+            ):  # fmt: skip
+                if id != constraint.end and (piece := shown.push(self.vocabulary.to_local(tokenizer.name, id[None]))):
+                    yield piece
+            if rest := shown.end():
+                yield rest
+        finally:
+            self.decoder.train(training)
+
+    def _start(self, tokenizer: Any, given: np.ndarray) -> np.ndarray:
+        """What the decoder reads before it goes on: marks, then the prompt."""
+        begin = self.vocabulary.block(tokenizer.name).begin
+        marks = [self.vocabulary.bos] if begin is None else [self.vocabulary.bos, begin]
+        return np.concatenate([marks, self.vocabulary.to_global(tokenizer.name, given)])
+
     def _draft(self, draft: Any) -> DraftModel | Lookup | None:
         if isinstance(draft, Model):
             if draft.vocabulary != self.vocabulary:
@@ -193,13 +246,12 @@ class Model:
         rows: int, report: _Report | None,
     ) -> list[Generated]:
         """One batch of variations."""
-        vocabulary, block = self.vocabulary, self.vocabulary.block(tokenizer.name)
+        vocabulary = self.vocabulary
         constraints = [
             BlockConstraint(vocabulary, tokenizer.name, None if grammar is None else grammar.copy())
             for _ in range(rows)
         ]
-        marks = [vocabulary.bos] if block.begin is None else [vocabulary.bos, block.begin]
-        start = np.concatenate([marks, vocabulary.to_global(tokenizer.name, given)])
+        start = self._start(tokenizer, given)
         before = time.perf_counter()
         found = strategy.continuations(
             self.decoder, start, constraints, max_new_tokens=bound, stop_ids={constraints[0].end},
@@ -215,10 +267,11 @@ class Model:
 
 
 def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Model:
-    """A model from a run folder or a model folder.
+    """A model from a run folder, a model folder, or a folder of GPT-2 as Hugging Face lays it out.
 
     Args:
-        path: the folder.
+        path: the folder. One of GPT-2 has config.json, model.safetensors, and vocab.json with merges.txt or
+            tokenizer.json; its ids are kept, and its end of a text is where a text begins as well.
         tokenizers: classes by name that no plug-in registers.
 
     Raises:
@@ -231,8 +284,39 @@ def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Mode
     if (path / "config.yaml").is_file() and not (path / "model").is_dir():
         raise BadInput(path, "this run has no model yet", f"finish it with: seqmodal train {path} --resume")
     folder = path / "model" if (path / "model").is_dir() else path
+    if _is_gpt2(folder):
+        return _load_gpt2(folder, tokenizers)
     decoder, vocabulary, held, facts = load_model(folder, tokenizers)
     return Model(decoder, vocabulary, held, path, facts.get("objective", "causal"))
+
+
+def _is_gpt2(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "model_type" in found and "seqmodal" not in found
+
+
+def _load_gpt2(folder: Path, tokenizers: Mapping[str, type] | None) -> Model:
+    """One block at 0; rows beyond the tokenizer's ids, if the file has some, are never drawn."""
+    kinds: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(tokenizers or {})
+    held, decoder = kinds["text"].load(folder), load_gpt2(folder)
+    size, rows = held.vocab_size, decoder.config.vocab_size
+    if size > rows:
+        raise Mismatch(f"{folder}: the tokenizer has {size} ids, the weights {rows} rows; they are not of one model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    bos, eos = (config.get(key) for key in ("bos_token_id", "eos_token_id"))
+    bos, eos = (held.end_of_text if id is None else id for id in (bos, eos))
+    if not all(isinstance(id, int) and 0 <= id < size for id in (bos, eos)):
+        raise BadInput(
+            folder / "config.json", f"bos_token_id is {bos!r} and eos_token_id {eos!r}, not from 0 to {size - 1}",
+            "they say where a text begins and ends",
+        )  # fmt: skip
+    vocabulary = Vocabulary.single(held.name, size, bos=bos, eos=eos)
+    if size < rows:
+        vocabulary = vocabulary.append(ADDED, rows - size, marked=False)
+    return Model(decoder, vocabulary, [held], folder)
 
 
 class _Report:
@@ -254,64 +338,3 @@ class _Report:
             at = min(at - self.start, self.total)
         self.told = max(self.told, self.done * self.total + self.share * at)  # the best beam may be a shorter one
         self.tell(self.told, self.total)
-
-
-def _prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:
-    """The tokenizer's ids of a prompt, int32."""
-    if prompt is None:
-        if seconds is not None:
-            raise ConfigError("prompt_seconds is given without a prompt")
-        return np.zeros(0, np.int32)
-    if isinstance(prompt, str | Path) and isinstance(tokenizer, Readable):
-        prompt = _read_prompt(tokenizer, prompt)
-    ids = prompt if _is_ids(prompt) else tokenizer.encode(prompt)
-    ids = np.asarray(ids, np.int32)
-    if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
-        raise BadInput("prompt", f"ids {ids.min()} to {ids.max()} are not all from 0 to {tokenizer.vocab_size - 1}")
-    if seconds is None:
-        return ids
-    if not isinstance(tokenizer, Timed):
-        raise ConfigError(f"prompt_seconds means nothing to the tokenizer {tokenizer.name}: its ids have no time")
-    if not seconds > 0:
-        raise ConfigError(f"prompt_seconds is {seconds}; it must be positive")
-    return np.asarray(tokenizer.trim(ids, seconds), np.int32)
-
-
-def _read_prompt(tokenizer: Readable, prompt: str | Path) -> Any:
-    """The item in a file; a text that names no file is the item itself."""
-    path = Path(prompt).expanduser()
-    known = path.suffix.lower() in tokenizer.suffixes
-    if path.is_file() and known:
-        return tokenizer.read(path)
-    if known or isinstance(prompt, Path):
-        reason = "cannot be the prompt" if path.is_file() else "there is no such file"
-        raise BadInput(path, reason, f"a prompt is a file that ends in {' or '.join(tokenizer.suffixes)}")
-    return prompt
-
-
-def _is_ids(prompt: Any) -> bool:
-    if isinstance(prompt, np.ndarray):
-        return prompt.ndim == 1 and np.issubdtype(prompt.dtype, np.integer)
-    return isinstance(prompt, list | tuple) and all(isinstance(id, int) for id in prompt)
-
-
-def _grammar(
-    tokenizer: Any, given: np.ndarray, seconds: float | None, limits: Mapping[str, float | None]
-) -> Any:  # fmt: skip
-    """The tokenizer's grammar with its limits, at the end of the prompt; None where it has none."""
-    takes: Sequence[str] = ()
-    if isinstance(tokenizer, Grammatical):
-        takes = list(inspect.signature(tokenizer.grammar).parameters)
-    if seconds is not None and not ("seconds" in takes and isinstance(tokenizer, Timed)):
-        raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
-    if unknown := limits.keys() - set(takes):
-        raise ConfigError(f"the tokenizer {tokenizer.name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
-    if not isinstance(tokenizer, Grammatical):
-        return None
-    kept: dict[str, float | None] = getattr(tokenizer, "limits", {}) | dict(limits)
-    if seconds is not None:
-        kept["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
-    grammar = tokenizer.grammar(**kept)
-    for id in given.tolist():
-        grammar.advance(id)
-    return grammar

@@ -128,6 +128,24 @@ class Showable(Protocol):
         """Write them beside `stem`, the start of their names; returns what was written."""
 
 
+class Stream(Protocol):
+    """Text of ids while they come; together it is what `decode` makes of all of them."""
+
+    def push(self, ids: Iterable[int]) -> str:
+        """What can be shown now."""
+
+    def end(self) -> str:
+        """What is left."""
+
+
+@runtime_checkable
+class Streamable(Protocol):
+    """Its items are text (str), which can be shown while ids come."""
+
+    def stream(self) -> Stream:
+        """A stream at the start of a sequence."""
+
+
 @runtime_checkable
 class Timed(Protocol):
     """Its ids last for some time."""
@@ -165,6 +183,7 @@ ABILITIES: tuple[type, ...] = (
     Distorting,
     Exemplary,
     Showable,
+    Streamable,
     Timed,
     Featured,
     Located,

@@ -1,0 +1,93 @@
+"""What a model goes on from: a prompt becomes ids, and the grammar stands where they end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqmodal.errors import BadInput, ConfigError
+from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed
+
+
+def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:
+    """The tokenizer's ids of a prompt, int32 (n,).
+
+    Args:
+        tokenizer: of the block that goes on.
+        prompt: an item, a file, or ids; None: from nothing. Where items are text, a str is a file if it names one that
+            is there with a suffix the tokenizer reads, else the text itself.
+        seconds: use only the first of them; None: all of it.
+
+    Raises:
+        BadInput: for a prompt that cannot be read.
+        ConfigError: for seconds without a meaning.
+    """
+    if prompt is None:
+        if seconds is not None:
+            raise ConfigError("prompt_seconds is given without a prompt")
+        return np.zeros(0, np.int32)
+    if isinstance(prompt, str | Path) and isinstance(tokenizer, Readable):
+        prompt = _read_prompt(tokenizer, prompt)
+    ids = prompt if _is_ids(prompt) else tokenizer.encode(prompt)
+    ids = np.asarray(ids, np.int32)
+    if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
+        raise BadInput("prompt", f"ids {ids.min()} to {ids.max()} are not all from 0 to {tokenizer.vocab_size - 1}")
+    if seconds is None:
+        return ids
+    if not isinstance(tokenizer, Timed):
+        raise ConfigError(f"prompt_seconds means nothing to the tokenizer {tokenizer.name}: its ids have no time")
+    if not seconds > 0:
+        raise ConfigError(f"prompt_seconds is {seconds}; it must be positive")
+    return np.asarray(tokenizer.trim(ids, seconds), np.int32)
+
+
+def _read_prompt(tokenizer: Any, prompt: str | Path) -> Any:
+    """The item in a file; a text that names no file is the item itself."""
+    try:
+        path = Path(prompt).expanduser()
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a text too long for a name, or one that begins with ~
+        return prompt
+    known = path.suffix.lower() in tokenizer.suffixes
+    if there and known:
+        return tokenizer.read(path)
+    if isinstance(prompt, Path) or (known and not isinstance(tokenizer, Streamable)):
+        reason = "cannot be the prompt" if there else "there is no such file"
+        raise BadInput(path, reason, f"a prompt is a file that ends in {' or '.join(tokenizer.suffixes)}")
+    return prompt
+
+
+def _is_ids(prompt: Any) -> bool:
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1 and np.issubdtype(prompt.dtype, np.integer)
+    return isinstance(prompt, list | tuple) and all(isinstance(id, int) for id in prompt)
+
+
+def grammar_after(
+    tokenizer: Any, given: np.ndarray, seconds: float | None, limits: Mapping[str, float | None]
+) -> Any:  # fmt: skip
+    """The tokenizer's grammar with its limits, at the end of the prompt `given`; None where it has none.
+
+    Raises:
+        ConfigError: for seconds or limits that the tokenizer knows nothing of.
+    """
+    takes: Sequence[str] = ()
+    if isinstance(tokenizer, Grammatical):
+        takes = list(inspect.signature(tokenizer.grammar).parameters)
+    if seconds is not None and not ("seconds" in takes and isinstance(tokenizer, Timed)):
+        raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
+    if unknown := limits.keys() - set(takes):
+        raise ConfigError(f"the tokenizer {tokenizer.name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
+    if not isinstance(tokenizer, Grammatical):
+        return None
+    kept: dict[str, float | None] = getattr(tokenizer, "limits", {}) | dict(limits)
+    if seconds is not None:
+        kept["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
+    grammar = tokenizer.grammar(**kept)
+    for id in given.tolist():
+        grammar.advance(id)
+    return grammar
