@@ -66,7 +66,7 @@ def _samples(file: Any, path: str | PathLike[str], rate: int) -> np.ndarray:
         mono = block.mean(axis=1)
         if not (np.abs(mono) <= LOUDEST).all():
             at = frames / file.samplerate
-            raise BadInput(path, f"at {at:.2f} s or later a sample is no number, or beyond {LOUDEST:g} times full scale")
+            raise BadInput(path, f"at {at:.2f} s or later a sample is no number or beyond {LOUDEST:g} times full scale")
         frames += len(block)
         made = resampler.take(mono) if len(block) else resampler.rest()
         if length + len(made) > MAX_SAMPLES:

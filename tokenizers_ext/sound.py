@@ -71,7 +71,7 @@ class SoundTokenizer:
     def fit(self, items: Iterable[Item]) -> None:
         """Learn the codebook, and the mean and deviation for `features`, from sounds; a second fit starts anew.
 
-        A code's share of silence is added, so that it has a code whatever the sounds are. Raises BadInput for no sounds.
+        A code's share of silence is added, so that it has a code in any case. Raises BadInput for no sounds.
         """
         rng = np.random.default_rng(self.seed)
         most = PER_CODE * self.codes
