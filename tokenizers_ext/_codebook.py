@@ -2,6 +2,8 @@
 
 Level 0 is k-means over the vectors (Lloyd's iterations, started by k-means++), level 1 over what level 0 leaves, and so
 on: residual vector quantisation (Juang and Gray, 1982; the scheme of SoundStream and of EnCodec, without a network).
+With several levels the codes of a vector are searched with a few beams, as faiss does: the nearest centroid is not
+always the best to go on from. Four beams bring 1 dB on MNIST with four levels, and a second round trip loses less.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ SAMPLE = 100_000
 ITERATIONS = 20
 STARTERS = 16
 """Vectors a code that k-means++ chooses its starts from: looking at all of them would cost more than the iterations."""
+BEAMS = 4
 CHUNK_BYTES = 1 << 24
 """Size of a block of scores, whatever the number of vectors."""
 
@@ -34,7 +37,7 @@ class ResidualCodebook:
             raise BadInput("codebook", f"centroids of shape {centroids.shape}; needed are finite (levels, codes, d)")
         self.centroids = centroids
         self.levels, self.codes, self.dim = centroids.shape
-        self._tables = [_table(level) for level in centroids]
+        self._tables = [_Table(level) for level in centroids]
 
     @classmethod
     def fit(cls, vectors: np.ndarray, *, codes: int, levels: int, seed: int = 0) -> Self:
@@ -62,17 +65,35 @@ class ResidualCodebook:
         centroids = []
         for _ in range(levels):
             centroids.append(_k_means(left, weights, codes, rng))
-            left -= centroids[-1][_nearest(left, _table(centroids[-1]))[0]]
+            left -= centroids[-1][_Table(centroids[-1]).nearest(left)[0]]
         return cls(np.stack(centroids))
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """Codes int32 (n, levels) of vectors (n, d): at each level the centroid nearest to what is left."""
-        left = np.array(vectors, np.float64).reshape(-1, self.dim)
-        ids = np.empty((len(left), self.levels), np.int32)
-        for level, table in enumerate(self._tables):
-            ids[:, level] = _nearest(left, table)[0]
-            left -= self.centroids[level][ids[:, level]]
+        """Codes int32 (n, levels) of vectors (n, d)."""
+        vectors = np.asarray(vectors).reshape(-1, self.dim)
+        ids = np.empty((len(vectors), self.levels), np.int32)
+        rows = max(1, CHUNK_BYTES // (8 * self.codes * (BEAMS if self.levels > 1 else 1)))
+        for start in range(0, len(vectors), rows):
+            ids[start : start + rows] = self._search(vectors[start : start + rows].astype(np.float64))
         return ids
+
+    def _search(self, vectors: np.ndarray) -> np.ndarray:
+        """At each level the `BEAMS` best sums of centroids go on, at the last the best one is taken."""
+        n = len(vectors)
+        left, ids = vectors[:, None], np.empty((n, 1, 0), np.intp)  # (n, beams, d), (n, beams, levels so far)
+        for level, table in enumerate(self._tables):
+            scores = table.scores(left) + (left**2).sum(2, keepdims=True)
+            width = scores.shape[2]
+            scores = scores.reshape(n, -1)
+            beams = min(BEAMS, scores.shape[1]) if level < self.levels - 1 else 1
+            if beams == 1:
+                best = scores.argmin(1)[:, None]
+            else:
+                best = np.sort(np.argpartition(scores, beams - 1, 1)[:, :beams], 1)
+            parent, code = best // width, table.distinct[best % width]
+            ids = np.concatenate([np.take_along_axis(ids, parent[:, :, None], 1), code[:, :, None]], 2)
+            left = np.take_along_axis(left, parent[:, :, None], 1) - self.centroids[level][code]
+        return ids[:, 0]
 
     def decode(self, ids: np.ndarray) -> np.ndarray:
         """Vectors float32 (n, d) of codes (n, levels), each from 0 to codes - 1."""
@@ -90,30 +111,31 @@ class ResidualCodebook:
         return cls(d["centroids"])
 
 
-def _table(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(-2 c of shape (d, codes), |c|^2); the norm of a centroid that repeats an earlier one is infinite."""
-    wide = centroids.astype(np.float64)
-    norms = (wide**2).sum(1)
-    first = np.unique(wide, axis=0, return_index=True)[1]
-    repeats = np.ones(len(wide), bool)
-    repeats[first] = False
-    norms[repeats] = np.inf
-    return np.ascontiguousarray(-2 * wide.T), norms
+class _Table:
+    """The centroids of a level, made ready for products. Of equal ones the first stands for all."""
 
+    def __init__(self, centroids: np.ndarray) -> None:
+        self.distinct = np.sort(np.unique(centroids, axis=0, return_index=True)[1])
+        wide = centroids[self.distinct].astype(np.float64)
+        self._products, self._norms = np.ascontiguousarray(-2 * wide.T), (wide**2).sum(1)
 
-def _nearest(vectors: np.ndarray, table: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(index of the nearest centroid, squared distance to it) of each vector (n, d), float64."""
-    ids, squared = np.empty(len(vectors), np.intp), np.empty(len(vectors))
-    products, norms = table
-    rows = max(1, CHUNK_BYTES // (8 * len(norms)))
-    for start in range(0, len(vectors), rows):
-        part = vectors[start : start + rows]
-        scores = part @ products
-        scores += norms
-        best = scores.argmin(1)
-        ids[start : start + rows] = best
-        squared[start : start + rows] = (part**2).sum(1) + scores[np.arange(len(part)), best]
-    return ids, np.maximum(squared, 0)
+    def scores(self, vectors: np.ndarray) -> np.ndarray:
+        """Squared distances (..., distinct) of vectors float64 (..., d), less their own squares."""
+        scores: np.ndarray = vectors @ self._products
+        scores += self._norms
+        return scores
+
+    def nearest(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(index of the nearest centroid, squared distance to it) of each vector (n, d)."""
+        ids, squared = np.empty(len(vectors), np.intp), np.empty(len(vectors))
+        rows = max(1, CHUNK_BYTES // (8 * len(self.distinct)))
+        for start in range(0, len(vectors), rows):
+            part = vectors[start : start + rows]
+            scores = self.scores(part)
+            best = scores.argmin(1)
+            ids[start : start + rows] = self.distinct[best]
+            squared[start : start + rows] = (part**2).sum(1) + scores[np.arange(len(part)), best]
+        return ids, np.maximum(squared, 0)
 
 
 def _k_means(vectors: np.ndarray, weights: np.ndarray, codes: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,7 +146,7 @@ def _k_means(vectors: np.ndarray, weights: np.ndarray, codes: int, rng: np.rando
     centroids = _plus_plus(vectors, weights, codes, rng)
     before = None
     for _ in range(ITERATIONS):
-        ids, squared = _nearest(vectors, _table(centroids))
+        ids, squared = _Table(centroids).nearest(vectors)
         if before is not None and np.array_equal(ids, before):
             break
         before = ids
