@@ -37,9 +37,8 @@ class Sound:
             raise BadInput("sound", f"samples of shape {samples.shape}; needed are (n,) or (n, channels)")
         with np.errstate(over="ignore", invalid="ignore"):
             mono = np.ascontiguousarray(samples if samples.ndim == 1 else samples.mean(axis=1), np.float32)
-        good = np.abs(mono) <= LOUDEST
-        if not good.all():
-            at = int(good.argmin())
+        if not (mono.min(initial=0) >= -LOUDEST and mono.max(initial=0) <= LOUDEST):  # nor with NaN
+            at = int((np.abs(mono) <= LOUDEST).argmin())
             raise BadInput("sound", f"sample {at} is {mono[at]}; allowed are numbers to {LOUDEST:g}, 1 is full scale")
         object.__setattr__(self, "samples", mono)
         object.__setattr__(self, "rate", int(self.rate))
