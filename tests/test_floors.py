@@ -46,7 +46,7 @@ ONLY = {
     "music21": {"seqmodal.data"},
 }
 HEAVY = {"torch", "torchaudio", "lightning", "matplotlib", "PIL", "symusic", "pretty_midi", "soundfile", "music21"}
-HEAVY |= {"tiktoken", "tokenizers"}
+HEAVY |= {"soxr", "tiktoken", "tokenizers"}
 # Parts that import the heavy libraries when a function needs them, not before.
 LATE = {"seqmodal", "seqmodal.config", "seqmodal.errors", "seqmodal.show", "seqmodal.tokenizers", "tokenizers_ext"}
 LATE |= {"seqmodal.cli", "seqmodal.__main__"}
