@@ -301,7 +301,7 @@ def _is_gpt2(folder: Path) -> bool:
 def _load_gpt2(folder: Path, tokenizers: Mapping[str, type] | None) -> Model:
     """One block at 0; rows beyond the tokenizer's ids, if the file has some, are never drawn."""
     kinds: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(tokenizers or {})
-    held, decoder = kinds["text"].load(folder), load_gpt2(folder)
+    decoder, held = load_gpt2(folder), kinds["text"].load(folder)
     size, rows = held.vocab_size, decoder.config.vocab_size
     if size > rows:
         raise Mismatch(f"{folder}: the tokenizer has {size} ids, the weights {rows} rows; they are not of one model")
