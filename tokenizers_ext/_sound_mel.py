@@ -1,4 +1,4 @@
-"""Log-mel spectrograms and the way back to sound, by torchaudio's transforms."""
+"""Log-mel spectrograms by torchaudio, and the way back to sound."""
 
 from __future__ import annotations
 
