@@ -82,8 +82,9 @@ class ResidualCodebook:
         n = len(vectors)
         left, ids = vectors[:, None], np.empty((n, 1, 0), np.intp)  # (n, beams, d), (n, beams, levels so far)
         for level, table in enumerate(self._tables):
-            scores = table.scores(left) + (left**2).sum(2, keepdims=True)
-            width = scores.shape[2]
+            rows = left.reshape(-1, self.dim)  # one product of two matrices, not n small ones
+            scores, width = table.scores(rows), len(table.distinct)
+            scores += (rows**2).sum(1, keepdims=True)
             scores = scores.reshape(n, -1)
             beams = min(BEAMS, scores.shape[1]) if level < self.levels - 1 else 1
             if beams == 1:
@@ -120,7 +121,7 @@ class _Table:
         self._products, self._norms = np.ascontiguousarray(-2 * wide.T), (wide**2).sum(1)
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """Squared distances (..., distinct) of vectors float64 (..., d), less their own squares."""
+        """Squared distances (n, distinct) of vectors float64 (n, d), less their own squares."""
         scores: np.ndarray = vectors @ self._products
         scores += self._norms
         return scores
