@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqmodal.config import Alibi, Bucketed, DecoderConfig, Relative, TransformerXL
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
+from seqmodal.nn.linear import Linear, linear
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, document_starts, visible
 from seqmodal.nn.norm import make_norm
 from seqmodal.nn.position import embedding_position, rotary_angles, shared_scores
@@ -62,7 +63,7 @@ class Decoder(nn.Module):
         self.shared_scores = shared_scores(config)
         self.stack = make_stack(config)
         self.final_norm = make_norm(config) if config.norm_place == "pre" else None
-        self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tied_head else Linear(config.d_model, config.vocab_size, bias=False)
         self.value_layers = sorted({0, config.num_layers - 1}) if config.value_embeddings else []
         kv = config.kv_heads * config.head_dim
         self.value_embeddings = nn.ModuleList(nn.Embedding(config.vocab_size, kv) for _ in self.value_layers)
@@ -149,7 +150,7 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) to (…, V) float32, over all rows of the vocabulary."""
         weight = self.embedding.weight if self.head is None else self.head.weight
-        logits = F.linear(hidden, weight).float()
+        logits = linear(hidden, (weight, None)).float()
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqmodal.config import DecoderConfig
+from seqmodal.nn.linear import Linear, together
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
 from seqmodal.nn.norm import rms_norm
 from seqmodal.nn.position import Angles, RelativeScores, layer_scores, rotate
@@ -68,10 +69,10 @@ class Attention(nn.Module):
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.kv_heads, config.head_dim
         self.normalise = config.qk_norm
         kv = self.num_kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.d_model, self.num_heads * self.head_dim, config.bias)
-        self.k_proj = nn.Linear(config.d_model, kv, config.bias)
-        self.v_proj = nn.Linear(config.d_model, kv, config.bias)
-        self.out_proj = nn.Linear(self.num_heads * self.head_dim, config.d_model, config.bias)
+        self.q_proj = Linear(config.d_model, self.num_heads * self.head_dim, config.bias)
+        self.k_proj = Linear(config.d_model, kv, config.bias)
+        self.v_proj = Linear(config.d_model, kv, config.bias)
+        self.out_proj = Linear(self.num_heads * self.head_dim, config.d_model, config.bias)
         self.scores = layer_scores(config)
 
     def forward(
@@ -89,10 +90,13 @@ class Attention(nn.Module):
         Returns:
             (B, T, D).
         """
-        value = self.v_proj(context)
+        if context is x:
+            query, key, value = together(x, self.q_proj, self.k_proj, self.v_proj)
+        else:
+            query, (key, value) = self.q_proj(x), together(context, self.k_proj, self.v_proj)
         if extra_value is not None:
             value = value + extra_value
-        q, k, v = self._split(self.q_proj(x)), self._split(self.k_proj(context)), self._split(value)
+        q, k, v = self._split(query), self._split(key), self._split(value)
         if self.normalise:
             q, k = rms_norm(q), rms_norm(k)
         if layout.angles is not None and layout.key_angles is not None:

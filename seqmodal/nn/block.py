@@ -26,7 +26,8 @@ class Block(nn.Module):
         context = x if layout.memory is None else layout.memory.behind(layer, x)
         if self.pre:
             seen = self.attn_norm(context)
-            x = x + self._drop(self.attention(seen[:, -x.shape[1] :], seen, layout, layer, extra_value))
+            asks = seen if layout.memory is None else seen[:, -x.shape[1] :]
+            x = x + self._drop(self.attention(asks, seen, layout, layer, extra_value))
             return x + self._drop(self.feed_forward(self.ffn_norm(x)))
         x = self.attn_norm(x + self._drop(self.attention(x, context, layout, layer, extra_value)))
         return self.ffn_norm(x + self._drop(self.feed_forward(x)))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
+from seqmodal.nn.linear import Linear, together
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -24,12 +25,13 @@ class FeedForward(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.up = nn.Linear(config.d_model, config.ff_width, config.bias)
-        self.gate = nn.Linear(config.d_model, config.ff_width, config.bias) if config.activation == "swiglu" else None
-        self.down = nn.Linear(config.ff_width, config.d_model, config.bias)
+        self.up = Linear(config.d_model, config.ff_width, config.bias)
+        self.gate = Linear(config.d_model, config.ff_width, config.bias) if config.activation == "swiglu" else None
+        self.down = Linear(config.ff_width, config.d_model, config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         if self.gate is None:
             return self.down(self.activation(self.up(x)))
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        gate, up = together(x, self.gate, self.up)
+        return self.down(self.activation(gate) * up)

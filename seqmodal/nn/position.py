@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import Alibi, Bucketed, DecoderConfig, Learned, Relative, Rotary, Sinusoidal, TransformerXL
+from seqmodal.nn.linear import Linear
 
 Angles = tuple[Tensor, Tensor]
 
@@ -195,7 +196,7 @@ class TransformerXLScores(nn.Module):
 
     def __init__(self, d_model: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.distance_proj = nn.Linear(d_model, num_heads * head_dim, bias=False)
+        self.distance_proj = Linear(d_model, num_heads * head_dim, bias=False)
         self.key_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))
         self.distance_bias = nn.Parameter(torch.zeros(num_heads, 1, head_dim))
 

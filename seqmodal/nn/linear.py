@@ -1,0 +1,70 @@
+"""Products with weights, and the copy of the weights that decoding on a CPU reads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+MOST_ROWS = 64
+"""Rows of input up to which a packed copy is read; above, the products themselves take the time."""
+LEAST_WEIGHTS = 2**14
+"""Of a weight with fewer numbers no copy is made."""
+ROWS = 8
+"""Rows of input that oneDNN lays a copy out for; other numbers of rows read it as well."""
+
+Copy = tuple[tuple[tuple[int, int], ...], Tensor, Tensor | None]
+_copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""By the first weight: what the copy was made of, the weights, the biases."""
+
+
+def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Some linear maps of one input, (…, K) by pairs (N_i, K) and (N_i,) or None: (…, ΣN_i), the results side by side.
+
+    While decoding, few rows meet each weight once, so that reading the weights is what takes the time. On a CPU in
+    float32 the weights of such calls are copied once, side by side, in the blocked layout of oneDNN, which is read
+    faster. A copy is made anew when a weight has changed, and goes when the first weight goes.
+    """
+    if _suits(x, maps[0][0]):
+        _, weight, bias = _copy_of(maps)
+        y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), weight, bias, "none", [], "")
+        return y.view(*x.shape[:-1], -1)
+    parts = [F.linear(x, weight, bias) for weight, bias in maps]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether a product reads a copy: of few rows and many weights, where nothing is learned."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    if x.numel() > MOST_ROWS * x.shape[-1] or weight.numel() < LEAST_WEIGHTS or weight.is_inference():
+        return False
+    exact = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return exact and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...]) -> Copy:
+    made_of = tuple((part.data_ptr(), part._version) for pair in maps for part in pair if part is not None)
+    copy: Copy | None = _copies.get(maps[0][0])
+    if copy is None or copy[0] != made_of:
+        weights, biases = [weight for weight, _ in maps], [bias for _, bias in maps if bias is not None]
+        weight = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), ROWS)
+        copy = _copies[maps[0][0]] = made_of, weight, torch.cat(biases) if biases else None
+    return copy
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, K) to (…, N)."""
+        return linear(input, (self.weight, self.bias))
+
+
+def together(x: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
+    """What each layer makes of one input, read as one where `linear` reads a copy."""
+    if not _suits(x, layers[0].weight):
+        return tuple(layer(x) for layer in layers)
+    whole = linear(x, *((layer.weight, layer.bias) for layer in layers))
+    return whole.split([layer.out_features for layer in layers], dim=-1)

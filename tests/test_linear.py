@@ -1,0 +1,76 @@
+"""Products that read a copy of the weights: equal to plain ones, anew after a change, gone with the weights."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seqmodal.nn import linear as module
+from seqmodal.nn.linear import MOST_ROWS, Linear, linear, together
+
+
+@pytest.fixture
+def layers() -> tuple[Linear, ...]:
+    torch.manual_seed(0)
+    return Linear(160, 128), Linear(160, 128), Linear(160, 65)
+
+
+@pytest.mark.parametrize("shape", [(1, 160), (1, 1, 160), (8, 1, 160), (3, 5, 160), (MOST_ROWS + 1, 160)], ids=str)
+def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    wanted = [F.linear(x, layer.weight, layer.bias) for layer in layers]
+    with torch.inference_mode():
+        for layer, expected in zip(layers, wanted, strict=True):
+            torch.testing.assert_close(layer(x), expected)
+        for found, expected in zip(together(x, *layers), wanted, strict=True):
+            torch.testing.assert_close(found, expected)
+            assert found.shape == expected.shape
+        torch.testing.assert_close(linear(x, (layers[0].weight, None)), F.linear(x, layers[0].weight))
+
+
+def test_a_copy_is_read_where_it_pays_and_nowhere_else(
+    layers: tuple[Linear, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    real = module._copy_of
+    monkeypatch.setattr(module, "_copy_of", lambda maps: made.append(len(maps)) or real(maps))
+    layers[0](torch.randn(2, 160)).sum().backward()
+    with torch.inference_mode():
+        layers[0](torch.randn(MOST_ROWS + 1, 160))
+        layers[2](torch.randn(2, 160))  # few weights
+        copy.deepcopy(layers[0]).double()(torch.randn(2, 160, dtype=torch.float64))
+        assert not made
+        together(torch.randn(2, 160), *layers)
+    assert made == [3]
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None:
+    x = torch.randn(1, 160)
+    for number in range(3):
+        with torch.no_grad():
+            together(x, *layers)
+            getattr(layers[number], part).add_(1.0)  # not the first alone
+            found = together(x, *layers)
+            for layer, one in zip(layers, found, strict=True):
+                torch.testing.assert_close(one, F.linear(x, layer.weight, layer.bias))
+
+
+def test_a_copy_stands_in_nobodys_way(layers: tuple[Linear, ...]) -> None:
+    with torch.inference_mode():
+        layers[0](torch.randn(1, 160))
+    held = len(module._copies)
+    torch.save(layers[0], io.BytesIO())
+    other = copy.deepcopy(layers[0])
+    assert list(other.state_dict()) == ["weight", "bias"] and len(module._copies) == held
+    with torch.inference_mode():
+        other(torch.randn(1, 160))
+    assert len(module._copies) == held + 1
+    del other
+    gc.collect()
+    assert len(module._copies) == held
