@@ -21,8 +21,10 @@ def layers() -> tuple[Linear, ...]:
 
 
 @pytest.mark.parametrize("shape", [(1, 160), (1, 1, 160), (8, 1, 160), (3, 5, 160), (MOST_ROWS + 1, 160)], ids=str)
-def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, ...]) -> None:
-    x = torch.randn(shape)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, ...], threads: int) -> None:
+    x, before = torch.randn(shape), torch.get_num_threads()
+    torch.set_num_threads(threads)
     wanted = [F.linear(x, layer.weight, layer.bias) for layer in layers]
     with torch.inference_mode():
         for layer, expected in zip(layers, wanted, strict=True):
@@ -31,6 +33,7 @@ def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, .
             torch.testing.assert_close(found, expected)
             assert found.shape == expected.shape
         torch.testing.assert_close(linear(x, (layers[0].weight, None)), F.linear(x, layers[0].weight))
+    torch.set_num_threads(before)
 
 
 def test_a_copy_is_read_where_it_pays_and_nowhere_else(
@@ -43,6 +46,7 @@ def test_a_copy_is_read_where_it_pays_and_nowhere_else(
     with torch.inference_mode():
         layers[0](torch.randn(MOST_ROWS + 1, 160))
         layers[2](torch.randn(2, 160))  # few weights
+        together(torch.randn(1, 160), *layers)  # one row reads the weights themselves
         copy.deepcopy(layers[0]).double()(torch.randn(2, 160, dtype=torch.float64))
         assert not made
         together(torch.randn(2, 160), *layers)
@@ -51,7 +55,7 @@ def test_a_copy_is_read_where_it_pays_and_nowhere_else(
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None:
-    x = torch.randn(1, 160)
+    x = torch.randn(2, 160)
     for number in range(3):
         with torch.no_grad():
             together(x, *layers)
@@ -63,13 +67,13 @@ def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None
 
 def test_a_copy_stands_in_nobodys_way(layers: tuple[Linear, ...]) -> None:
     with torch.inference_mode():
-        layers[0](torch.randn(1, 160))
+        layers[0](torch.randn(2, 160))
     held = len(module._copies)
     torch.save(layers[0], io.BytesIO())
     other = copy.deepcopy(layers[0])
     assert list(other.state_dict()) == ["weight", "bias"] and len(module._copies) == held
     with torch.inference_mode():
-        other(torch.randn(1, 160))
+        other(torch.randn(2, 160))
     assert len(module._copies) == held + 1
     del other
     gc.collect()
