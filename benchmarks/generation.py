@@ -5,7 +5,7 @@ alone set on this machine (measured), whether the ids are the same, and what com
 
     .venv-bench/bin/python benchmarks/generation.py             # 6 layers, 384 wide
     .venv-bench/bin/python benchmarks/generation.py --gpt2      # GPT-2 small
-    .venv-bench/bin/python benchmarks/generation.py --lookup    # a text that repeats itself, by look-up of n-grams
+    .venv-bench/bin/python benchmarks/generation.py --lookup --std 0.02    # repeats itself: look-up of n-grams
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--lookup", action="store_true")
+    parser.add_argument("--std", type=float, default=0.1, help="of the weights; at 0.02 text repeats itself")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--new", type=int, default=0, help="tokens to make; 0: 200, or 64 of GPT-2 small")
@@ -81,7 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.set_verbosity_error()
     small = {"vocab_size": 65, "n_positions": 256, "n_embd": args.width, "n_layer": 6, "n_head": args.width // 64}
-    theirs, decoder = pair(GPT2Config(**({} if args.gpt2 else small), bos_token_id=0, eos_token_id=None), 0.1)
+    theirs, decoder = pair(GPT2Config(**({} if args.gpt2 else small), bos_token_id=0, eos_token_id=None), args.std)
     new = args.new or (64 if args.gpt2 else 200)
     print(f"{decoder.config.num_parameters:,} parameters, {new} tokens, {torch.get_num_threads()} threads, float32")
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from seqmodal.nn.linear import MOST_ROWS, Linear, linear, together
 @pytest.fixture
 def layers() -> tuple[Linear, ...]:
     torch.manual_seed(0)
-    return Linear(160, 128), Linear(160, 128), Linear(160, 65)
+    return Linear(160, 128), Linear(160, 129), Linear(160, 65)
 
 
 @pytest.mark.parametrize("shape", [(1, 160), (1, 1, 160), (8, 1, 160), (3, 5, 160), (MOST_ROWS + 1, 160)], ids=str)

@@ -45,12 +45,18 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     The row goes in as a transposed one: that the column's second stride is K makes MKL three times as fast.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or len(weight) % threads or not weight.is_contiguous():
+    shared = len(weight) - len(weight) % threads
+    if threads == 1 or not weight.is_contiguous():
         return F.linear(x, weight, bias).flatten()
-    parts, column = weight.view(threads, -1, weight.shape[1]), x.t().expand(threads, -1, -1)
+    parts, column = weight[:shared].view(threads, -1, weight.shape[1]), x.t().expand(threads, -1, -1)
     if bias is None:
-        return torch.bmm(parts, column).flatten()
-    return torch.baddbmm(bias.view(threads, -1, 1), parts, column).flatten()
+        y = torch.bmm(parts, column).flatten()
+    else:
+        y = torch.baddbmm(bias[:shared].view(threads, -1, 1), parts, column).flatten()
+    if shared == len(weight):
+        return y
+    rest = F.linear(x, weight[shared:], None if bias is None else bias[shared:])
+    return torch.cat((y, rest.flatten()))
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
