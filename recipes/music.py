@@ -14,9 +14,9 @@ import numpy as np
 from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus
-from seqmodal.data.duplicates import group_near, minhash, split_groups
-from seqmodal.data.loader import windows
+from seqmodal.data.duplicates import minhash
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, watch
+from seqmodal.data.split import copies, left_out, split_files
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
@@ -58,9 +58,13 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
         raise BadInput(root, f"none of {len(files)} MIDI files can be used{shown}", "see the reasons above")
     if tokenizers is None:
-        described, copies = _without_copies(described)
-        skipped += copies
-        splits = _split(root, described, config)
+        again = copies({path: piece.summary.content_hash for path, piece in described.items()}, "music")
+        skipped += again
+        for copy in again:
+            del described[copy.path]
+        notes = {path: float(piece.summary.notes) for path, piece in described.items()}
+        signatures = [piece.signature for piece in described.values()]
+        splits = split_files(root, notes, config.valid_share, signatures)
         summaries = [piece.summary for piece in described.values()]
         chosen = choose(summaries)
         if config.tokenizer not in ("auto", chosen.name):
@@ -81,7 +85,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         encoded = process_files(list(described), partial(_encode, chosen))
         for path, result in watch(encoded, len(described), "tokenizing"):
             if isinstance(result, Failure):
-                skipped.append(_left_out(path, result, config))
+                skipped.append(left_out(path, result.reason, config.strict))
             else:
                 ids, doubled = result
                 facts["notes_struck_twice"] += doubled
@@ -96,17 +100,15 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     Draws the distributions of samples and held-out pieces as `statistics.png` in `folder`.
     """
-    from seqmodal.evaluation.likelihood import likelihood  # here, so that worker processes need no torch
+    # Here, so that worker processes need no torch.
+    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
     from seqmodal.show.curves import distributions
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        batches = windows(held, config.model.max_seq_len, objective=config.objective)
-        found = likelihood(model.decoder, batches)
-        count = max(1, found.count)
-        return {"nats_per_target": found.nats / count, "target_accuracy": found.correct / count}
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
     midi: MidiTokenizer = model.tokenizers[0]
     found = likelihood(model.decoder, held, config.model.max_seq_len)
     notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
@@ -183,41 +185,10 @@ def _describe(files: list[Path], config: Config) -> tuple[dict[Path, _Piece], li
     skipped = []
     for path, result in watch(process_files(files, _describe_one), len(files), "reading"):
         if isinstance(result, Failure):
-            skipped.append(_left_out(path, result, config))
+            skipped.append(left_out(path, result.reason, config.strict))
         else:
             described[path] = result
     return described, skipped
-
-
-def _left_out(path: Path, failure: Failure, config: Config) -> Skipped:
-    if config.strict:
-        raise BadInput(path, failure.reason, "leave out --strict to go on without it")
-    return Skipped(path, failure.reason)
-
-
-def _without_copies(described: dict[Path, _Piece]) -> tuple[dict[Path, _Piece], list[Skipped]]:
-    """The first of each set of files with the same music."""
-    first: dict[str, Path] = {}
-    copies = [
-        Skipped(path, f"the same music as {first[piece.summary.content_hash]}")
-        for path, piece in described.items()
-        if first.setdefault(piece.summary.content_hash, path) != path
-    ]
-    gone = {copy.path for copy in copies}
-    return {path: piece for path, piece in described.items() if path not in gone}, copies
-
-
-def _split(root: Path, described: dict[Path, _Piece], config: Config) -> dict[Path, str]:
-    """Which split a file belongs to: the folder's own, or by piece with near-duplicates on one side."""
-    own = split_folders(root) or {}
-    splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in described}
-    if "valid" in own:
-        return splits
-    pieces = [path for path, split in splits.items() if split == "train"]
-    groups = group_near([described[path].signature for path in pieces])
-    share = config.valid_share or (0.1 if len(pieces) < 2000 else 200 / len(pieces))
-    held = split_groups(groups, share, seed=0, weights=[described[path].summary.notes for path in pieces])
-    return splits | {path: "valid" for path, out in zip(pieces, held, strict=True) if out}
 
 
 def _built_in(config: Config) -> Corpus:

@@ -18,10 +18,12 @@ from seqmodal.errors import BadInput, ConfigError, NotFitted
 from tokenizers_ext import _text_bpe, _text_files, _text_read
 from tokenizers_ext._text_bpe import CONTROL, GPT2_PATTERN, Bpe
 from tokenizers_ext._text_read import lines, pieces
+from tokenizers_ext._text_records import is_records, records, texts
 from tokenizers_ext._text_stream import TextStream
 
 __all__ = [
-    "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "lines", "pieces",
+    "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "is_records", "lines",
+    "pieces", "records", "texts",
 ]  # fmt: skip
 
 EXAMPLES = (

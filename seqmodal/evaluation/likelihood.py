@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmodal.config import DecoderConfig
+from seqmodal.config import DecoderConfig, Objective
 from seqmodal.data.loader import Batch, windows
 from seqmodal.data.store import Store
 from seqmodal.data.stream import segments
@@ -84,6 +84,13 @@ def likelihood(
             if progress is not None:
                 progress(done, total or done)
     return Likelihood(nats, count, correct)
+
+
+def objective_metrics(decoder: Decoder, store: Store, context: int, objective: Objective) -> dict[str, float]:
+    """How well a decoder predicts what an objective asks for that does not go from left to right."""
+    found = likelihood(decoder, windows(store, context, objective=objective))
+    count = max(1, found.count)
+    return {"nats_per_target": found.nats / count, "target_accuracy": found.correct / count}
 
 
 def streaming_likelihood(decoder: Decoder, ids: np.ndarray, chunk: int = 2048) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""Which files are learned from and which are held back: copies left out, the folder's own split or one by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seqmodal.data.duplicates import group_near, split_groups
+from seqmodal.data.source import Skipped, split_folders
+from seqmodal.errors import BadInput
+
+FEW = 2000
+"""Of fewer pieces a tenth is held back, of more so many that it is a tenth of these."""
+
+
+def left_out(path: Path, reason: str, strict: bool) -> Skipped:
+    """The line of skipped.csv for a file that cannot be used. Raises BadInput where `strict`."""
+    if strict:
+        raise BadInput(path, reason, "leave out --strict to go on without it")
+    return Skipped(path, reason)
+
+
+def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:
+    """All files but the first of each set with the same hash of their content, which is called `what`."""
+    first: dict[str, Path] = {}
+    return [
+        Skipped(path, f"the same {what} as {first[content]}")
+        for path, content in hashes.items()
+        if first.setdefault(content, path) != path
+    ]
+
+
+def split_files(
+    root: Path, weights: Mapping[Path, float], share: float = 0.0, signatures: Sequence[np.ndarray] | None = None
+) -> dict[Path, str]:
+    """Which split each file belongs to: the folder's own, or whole files held out at random, always the same.
+
+    Args:
+        root: the folder.
+        weights: of each file, such as its notes or bytes.
+        share: of the weight to hold out, where the folder has no valid part; 0: chosen for their number.
+        signatures: `minhash` of each file, in the order of `weights`; near-duplicates then stand on one side.
+    """
+    own = split_folders(root) or {}
+    splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in weights}
+    if "valid" in own:
+        return splits
+    at = [number for number, split in enumerate(splits.values()) if split == "train"]
+    pieces = [path for path, split in splits.items() if split == "train"]
+    groups = np.arange(len(at)) if signatures is None else group_near([signatures[number] for number in at])
+    share = share or (0.1 if len(at) < FEW else 0.1 * FEW / len(at))
+    held = split_groups(groups, share, seed=0, weights=[weights[path] for path in pieces])
+    return splits | {path: "valid" for path, out in zip(pieces, held, strict=True) if out}
