@@ -20,6 +20,7 @@ seqmodal: one decoder, any modality
 
   seqmodal train RECIPE      learn from your files and leave a run folder
   seqmodal generate RUN      make something new with a run, or go on from a prompt
+  seqmodal next RUN          the likeliest next tokens of a text, to pick from
   seqmodal evaluate RUN      how well a run predicts, and how its samples compare with the data
   seqmodal prepare RECIPE    read and tokenize the files now, to train later
   seqmodal tokenizers        list the tokenizers there are; `tokenizers check NAME` tests one
@@ -30,6 +31,8 @@ seqmodal: one decoder, any modality
 examples
   seqmodal train music --data ~/midi --minutes 20 --out runs/music
   seqmodal generate runs/music --seconds 60 --prompt primer.mid --out song.mid
+  seqmodal train language --data book.txt --minutes 5 --out runs/book
+  seqmodal generate runs/book --prompt "The ship"
 
 exit codes: 0 done, 1 it could not be done (the message says why), 2 a wrong word, flag or setting, 130/143 stopped
 """
@@ -58,6 +61,9 @@ class Generate:
     """A file to go on from; for a model of text, what names no text file is the text itself."""
     prompt_seconds: float | None = None
     """Use only the first seconds of the prompt."""
+    fill: tuple[float, float] | None = None
+    """Make this stretch of the prompt anew and keep the rest: from one second to another, of text from one token to
+    another. For a run that learned the objective masked."""
     temperature: float = 0.95
     """1: as the model has it; lower is safer; 0: always the likeliest."""
     top_p: float | None = 0.98
@@ -76,6 +82,16 @@ class Generate:
     """The same seed gives the same again; by default a new one, which is printed."""
     variations: int = 1
     """How many to make, side by side."""
+
+
+@dataclass(frozen=True)
+class Next:
+    """Show the ten likeliest next tokens of a text; in a terminal, pick one by its number and go on."""
+
+    run: RunFolder
+    """A run folder, a model folder, or a folder of GPT-2 with its tokenizer."""
+    prompt: str | None = None
+    """The text so far, or a text file that is there; by default from nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = {
         "train": train,
         "generate": generate,
+        "next": next_tokens,
         "evaluate": evaluate,
         "prepare": prepare,
         "tokenizers": tokenizers,
@@ -138,7 +155,7 @@ def train(given: list[str]) -> None:
 
         given = [recipe_in(Path(file)), *given]
     recipe, rest = _object(
-        given, "train", "a recipe (music) or a recipe file; to resume, the recipe's name or a run folder"
+        given, "train", "a recipe (music, language) or a recipe file; to resume, the recipe's name or a run folder"
     )
     if "--resume" in rest or (recipe and (Path(recipe) / "config.yaml").is_file()):
         args = tyro.cli(_Resume, args=rest, prog=f"seqmodal train {recipe}")
@@ -156,7 +173,7 @@ def train(given: list[str]) -> None:
 
 def prepare(given: list[str]) -> None:
     """`seqmodal prepare RECIPE`."""
-    recipe, rest = _object(given, "prepare", "a recipe (music) or a recipe file")
+    recipe, rest = _object(given, "prepare", "a recipe (music, language) or a recipe file")
     module, config, _ = _configured(recipe, rest, "prepare")
     from seqmodal.data.corpus import prepare as make
 
@@ -183,13 +200,13 @@ def generate(given: list[str]) -> None:
     if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
         allowed = " or ".join(tokenizer.suffixes)
         raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
-    if args.seconds is None and args.max_new_tokens is None:
+    if args.fill is None and args.seconds is None and args.max_new_tokens is None:
         timed = isinstance(tokenizer, Timed)
         args = replace(args, seconds=SECONDS if timed else None, max_new_tokens=None if timed else TOKENS)
-    if isinstance(tokenizer, Streamable) and args.out is None:
+    if isinstance(tokenizer, Streamable) and args.out is None and args.fill is None:
         _print_text(model, args)
         return
-    made = _sample(model, args)
+    made = _sample(model, args) if args.fill is None else _filled(model, args)
     seed = made[0].seed
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -228,6 +245,18 @@ def _sample(model: Any, args: Generate) -> list[Any]:
         )
 
 
+def _filled(model: Any, args: Generate) -> list[Any]:
+    """A stretch of the prompt made anew."""
+    if args.prompt is None or args.fill is None:
+        raise ConfigError("--fill makes a stretch of a prompt anew; give the file with --prompt")
+    for name in ("seconds", "max_new_tokens", "prompt_seconds", "draft"):
+        if getattr(args, name) is not None:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} and --fill do not go together: what is filled keeps its number of ids")
+    sampling = {name: getattr(args, name) for name in SAMPLING}
+    return model.fill(args.prompt, *args.fill, variations=args.variations, seed=args.seed, **sampling)
+
+
 def _print_text(model: Any, args: Generate) -> None:
     """The prompt and what follows it on standard output: as it comes, or whole where several are made side by side."""
     from seqmodal.prompt import prompt_ids
@@ -252,6 +281,19 @@ def _print_text(model: Any, args: Generate) -> None:
         print(piece, end="", flush=True)
     print()
     print(f"seed {seed}", file=sys.stderr)
+
+
+def next_tokens(given: list[str]) -> None:
+    """`seqmodal next RUN`."""
+    args = tyro.cli(Next, args=given, prog="seqmodal next")
+    from rich.console import Console
+
+    from seqmodal.explore import explore
+    from seqmodal.model import load
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
+    explore(load(args.run), args.prompt, Console(highlight=False), input if sys.stdin.isatty() else None)
 
 
 def evaluate(given: list[str]) -> None:

@@ -18,12 +18,14 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.draft import DraftModel, Lookup
-from seqmodal.generation.loop import stream
+from seqmodal.generation.loop import next_probabilities, stream
+from seqmodal.generation.masked import fill_masked
 from seqmodal.generation.probability import Sampler
 from seqmodal.generation.rows import row_generators
 from seqmodal.generation.strategy import Strategy
 from seqmodal.gpt2 import load_gpt2
-from seqmodal.prompt import grammar_after, prompt_ids
+from seqmodal.objective import MASK, mark
+from seqmodal.prompt import grammar_after, prompt_ids, stretch
 from seqmodal.tokenizers.protocol import Showable, Streamable
 from seqmodal.tokenizers.registry import available
 from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
@@ -60,6 +62,21 @@ class Generated:
     finished: bool
     seed: int
     seconds_taken: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An id that may come next.
+
+    Attributes:
+        id: the tokenizer's; None: the end.
+        text: what it stands for, U+FFFD for part of a character; nothing for the end.
+        probability: of the model as it is, at temperature 1.
+    """
+
+    id: int | None
+    text: str
+    probability: float
 
 
 @dataclass
@@ -175,6 +192,99 @@ class Model:
         bound = max_new_tokens or CONTEXTS * self.decoder.config.max_seq_len
         return self._pieces(tokenizer, given, sampler, bound, secrets.randbelow(1 << 31) if seed is None else seed)
 
+    def next(self, prompt: Any = None, count: int = 10, *, to: str | None = None) -> list[Candidate]:
+        """The likeliest ids after a prompt, the end among them, from the likeliest down.
+
+        Args:
+            prompt, to: see `sample`.
+            count: how many, or all where there are no more.
+
+        Raises:
+            ConfigError: where the tokenizer's items are no text, or for a count below 1.
+            BadInput: for a prompt that cannot be read.
+        """
+        self._check(None)
+        if count < 1:
+            raise ConfigError(f"count is {count}; it must be at least 1")
+        tokenizer = self.tokenizer(to)
+        if not hasattr(tokenizer, "stream"):  # `Streamable`
+            raise ConfigError(f"the tokenizer {tokenizer.name} makes no text whose next tokens could be shown")
+        given = prompt_ids(tokenizer, prompt, None)
+        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
+        training = self.decoder.training
+        self.decoder.eval()
+        try:
+            p = next_probabilities(self.decoder, self._start(tokenizer, given), constraint.allowed())
+        finally:
+            self.decoder.train(training)
+        found = []
+        for id in np.argsort(-p, kind="stable")[: min(count, int(constraint.allowed().sum()))].tolist():
+            local = None if id == constraint.end else int(self.vocabulary.to_local(tokenizer.name, np.array([id]))[0])
+            text = "" if local is None else tokenizer.decode(np.array([local]))
+            found.append(Candidate(local, text, float(p[id])))
+        return found
+
+    def fill(
+        self, prompt: Any, start: float, stop: float, *, to: str | None = None, rounds: int = 8, variations: int = 1,
+        seed: int | None = None, **sampling: Any,
+    ) -> list[Generated]:  # fmt: skip
+        """Make a stretch of an item anew, which keeps its number of ids, from all that stands around it.
+
+        For a model that learned the objective masked: all places at once, in a few rounds (`fill_masked`). No grammar
+        holds what comes.
+
+        Args:
+            prompt: an item, a file, or the tokenizer's ids.
+            start, stop: of the stretch: seconds where the tokenizer counts seconds, else numbers of ids.
+            to: the block; may be left out where there is only one.
+            rounds: calls of the decoder.
+            variations, seed: as for `sample`.
+            sampling: see `Sampler`.
+
+        Returns:
+            What was made; `prompt_ids` are those before the stretch.
+
+        Raises:
+            ConfigError: for a model that learned another objective, or a stretch that holds nothing or too much.
+            BadInput: for a prompt that cannot be read.
+        """
+        if self.objective != "masked":
+            raise ConfigError(
+                f"this model learned the objective {self.objective}; filling a stretch takes one that was trained with "
+                "`objective: {kind: masked}` in --config"
+            )
+        if variations < 1:
+            raise ConfigError(f"variations is {variations}; it must be at least 1")
+        tokenizer, before = self.tokenizer(to), time.perf_counter()
+        given, seed = prompt_ids(tokenizer, prompt, None), secrets.randbelow(1 << 31) if seed is None else seed
+        first, last = stretch(tokenizer, given, start, stop)
+        most = self.decoder.config.max_seq_len // 2
+        if last - first > most:
+            raise ConfigError(f"the stretch from {start:g} to {stop:g} has {last - first} ids, more than {most}")
+        whole, mask_id = self._start(tokenizer, given), mark(self.vocabulary, MASK)
+        hole = slice(len(whole) - len(given) + first, len(whole) - len(given) + last)
+        whole[hole] = mask_id
+        low = max(0, min((hole.start + hole.stop) // 2 - most, len(whole) - 2 * most))
+        content = np.zeros(self.vocabulary.size, bool)
+        content[self.vocabulary.block(tokenizer.name).content_slice] = True
+        made, training = [], self.decoder.training
+        self.decoder.eval()
+        try:
+            for at in range(variations):
+                row = whole[low : low + 2 * most]
+                ((found, logprobs),) = fill_masked(
+                    self.decoder, [row], mask_id=mask_id, rounds=rounds, sampler=Sampler(**sampling), allowed=content,
+                    generators=row_generators(seed, 1, at),
+                )  # fmt: skip
+                new = self.vocabulary.to_local(tokenizer.name, found[row == mask_id])
+                ids = np.concatenate([given[:first], new, given[last:]]).astype(np.int32)
+                taken = time.perf_counter() - before
+                item = tokenizer.decode(ids)
+                made.append(Generated(ids, given[:first], item, logprobs[row == mask_id], True, seed, taken))
+        finally:
+            self.decoder.train(training)
+        return made
+
     def tokenizer(self, name: str | None = None) -> Any:
         """The tokenizer of that name; the only one where none is given.
 
@@ -200,7 +310,7 @@ class Model:
         if self.objective not in LEFT_TO_RIGHT:
             raise ConfigError(
                 f"this model learned the objective {self.objective}, which does not go from left to right; one "
-                "that was masked fills what is masked: seqmodal.generation.masked.fill_masked"
+                "that was masked fills a stretch of an item: Model.fill, or generate --prompt FILE --fill START STOP"
             )
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")

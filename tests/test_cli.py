@@ -18,7 +18,7 @@ from midi_pieces import files_below, melody, write_midi
 
 from seqmodal.cli import main
 
-VERBS = ("train", "generate", "evaluate", "prepare", "tokenizers", "demo")
+VERBS = ("train", "generate", "next", "evaluate", "prepare", "tokenizers", "demo")
 SMALLEST = (
     "--model.d-model=16", "--model.num-layers=1", "--model.num-heads=1", "--model.max-seq-len=64", "--model.window=16",
     "--steps=4", "--training.batch-size=2", "--training.samples=0", "--training.evaluations=1", "--training.threads=1",
@@ -123,10 +123,10 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("trian", "train, generate, evaluate"),
+        ("trian", "train, generate, next, evaluate"),
         ("train", "needs a recipe"),
         ("train --steps 3", "needs a recipe"),
-        ("train musik", "there are: music"),
+        ("train musik", "there are: language, music"),
         ("train music --stepz 3", "--steps"),
         ("train music --steps many", "many"),
         ("train music --preset huge", "tiny, small, base"),
@@ -136,6 +136,8 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
         ("train music more", "more"),
         ("prepare music --out there", "--out"),
         ("generate", "RUN"),
+        ("next", "RUN"),
+        ("train language --tokenizer words", "text, characters, bytes"),
         ("generate here --temprature 1", "--temperature"),
         ("evaluate here --exclude *a*", "--data"),
         ("tokenizers list", "check NAME"),
@@ -253,6 +255,17 @@ def test_generate_goes_on_from_a_prompt(cli: Cli, base: Path, run: Path, tmp_pat
     assert 2.9 <= made.duration <= 5.02  # what was made may end in silence
 
 
+def test_generate_fills_where_masks_were_learned(cli: Cli, base: Path, run: Path) -> None:
+    prompt = base / "midi" / "0.mid"
+    for flags, told in (
+        (("--fill", 1, 2), "give the file with --prompt"),
+        (("--prompt", prompt, "--fill", 1, 2, "--seconds", 3), "--seconds and --fill do not go together"),
+        (("--prompt", prompt, "--fill", 1, 2), "learned the objective causal"),
+    ):
+        said = cli("generate", run, *flags)
+        assert said.code == 2 and told in " ".join(said.err.split()), said.err
+
+
 def test_variations_lie_side_by_side_in_the_run(cli: Cli, run: Path) -> None:
     said = cli("generate", run, "--seconds", 1, "--variations", 2)
     assert said.code == 0
@@ -289,11 +302,27 @@ def test_generate_refuses(cli: Cli, run: Path, tmp_path: Path, flags: str, code:
     assert files_below(run) | files_below(tmp_path) == before
 
 
-@pytest.mark.parametrize("verb", ["generate", "evaluate"])
+@pytest.mark.parametrize("verb", ["generate", "next", "evaluate"])
 def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path, verb: str) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         said = cli(verb, folder)
         assert said.code == 1 and str(folder) in said.err and not said.out
+
+
+def test_a_model_of_text_goes_on_and_shows_what_may_come_next(cli: Cli, base: Path, run: Path) -> None:
+    out, book = base / "text", base / "book.txt"
+    book.write_text("The sea was grey and the boat went over it.\n" * 60)
+    assert cli("train", "language", "--data", book, "--out", out, *SMALLEST[:-2]).code == 0
+    said = cli("generate", out, "--prompt", "The sea", "--max-new-tokens", 5, "--seed", 1)
+    assert said.code == 0 and said.out.startswith("The sea") and "seed 1" in said.err
+    said = cli("next", out, "--prompt", "The sea")
+    lines = said.out.splitlines()
+    assert said.code == 0 and lines[0] == "The sea" and len(lines) == 12 and "all others" in lines[-1]
+    assert [line.split()[0] for line in lines[1:11]] == [str(number) for number in range(1, 11)]
+    said = cli("evaluate", out)
+    assert said.code == 0 and "bits per byte" in said.out and "perplexity" in said.out
+    said = cli("next", run)
+    assert said.code == 2 and "midi makes no text" in said.err
 
 
 def test_evaluate_prints_a_table(cli: Cli, run: Path) -> None:

@@ -34,8 +34,9 @@ MAY: dict[str, set[str]] = {
     **dict.fromkeys(F3, BASE | F1 | F2),
     "seqmodal.model": BASE | F1 | F2 | F3,
     "seqmodal.training": BASE | F1 | F2 | F3 | {"seqmodal.model"},  # it writes samples while it trains
+    "seqmodal.explore": BASE | F1 | F2 | F3 | {"seqmodal.model"},
     "seqmodal.recipes": BASE | F1 | F2 | F3 | F4 | FACE | {"tokenizers_ext"},
-    "seqmodal.cli": BASE | F1 | F2 | F3 | F4 | FACE,
+    "seqmodal.cli": BASE | F1 | F2 | F3 | F4 | FACE | {"seqmodal.explore"},
     "seqmodal.__main__": {"seqmodal.cli"},
 }
 # A library and the only parts that may import it.

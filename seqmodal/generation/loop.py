@@ -13,7 +13,7 @@ from seqmodal.generation.probability import Sampler, choose
 from seqmodal.generation.reader import Reader
 from seqmodal.generation.rows import Continuation, Rows, Stops, histories_as_rows, row_generators
 
-__all__ = ["Continuation", "generate", "row_generators", "stream"]
+__all__ = ["Continuation", "generate", "next_probabilities", "row_generators", "stream"]
 
 
 def generate(
@@ -62,6 +62,16 @@ def stream(
         ids = np.full(len(prompts), -1)
         ids[live] = taken
         yield ids
+
+
+@torch.inference_mode()
+def next_probabilities(decoder: Decoder, prompt: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+    """What comes after a prompt: float32 (V,), as the model has it among what is `allowed`, bool (V,)."""
+    reader = Reader(decoder, 1)
+    logits = decoder.logits(reader.last([reader.recent(prompt.tolist())]))[0].float()
+    if allowed is not None:
+        logits = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
+    return logits.softmax(dim=-1).cpu().numpy()
 
 
 @torch.inference_mode()
