@@ -45,6 +45,24 @@ def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray
     return np.asarray(tokenizer.trim(ids, seconds), np.int32)
 
 
+def stretch(tokenizer: Any, ids: np.ndarray, start: float, stop: float) -> tuple[int, int]:
+    """From which of an item's ids to before which a stretch goes that is given in seconds, or in numbers of ids where
+    the tokenizer does not count seconds.
+
+    Raises:
+        ConfigError: for one that holds no ids.
+    """
+    timed = isinstance(tokenizer, Timed)
+    if timed:
+        first, last = (len(tokenizer.trim(ids, at)) if at > 0 else 0 for at in (start, stop))
+    else:
+        first, last = (min(int(at), len(ids)) for at in (start, stop))
+    if not 0 <= start < stop or first >= last:
+        there = f"{tokenizer.duration(ids):.1f} seconds" if timed else f"{len(ids)} ids"
+        raise ConfigError(f"a stretch from {start:g} to {stop:g} holds nothing; the prompt has {there}")
+    return first, last
+
+
 def _read_prompt(tokenizer: Any, prompt: str | Path) -> Any:
     """The item in a file; a text that names no file is the item itself."""
     try:
