@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seqmodal.data.duplicates import group_near, split_groups
-from seqmodal.data.source import Skipped, split_folders
+from seqmodal.data.source import Skipped, find_files, split_folders
 from seqmodal.errors import BadInput
 
 FEW = 2000
@@ -20,6 +21,32 @@ def left_out(path: Path, reason: str, strict: bool) -> Skipped:
     if strict:
         raise BadInput(path, reason, "leave out --strict to go on without it")
     return Skipped(path, reason)
+
+
+def input_files(
+    data: str, suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool
+) -> tuple[Path, list[Path]]:
+    """The folder and its files of these suffixes, which are called `what`; `evaluated`: of its own test part, where it
+    has one.
+
+    Raises:
+        BadInput: when there are none.
+    """
+    root = Path(data).expanduser()
+    if evaluated:
+        root = (split_folders(root) or {}).get("test", root)
+    files = find_files(root, suffixes, exclude)
+    if not files:
+        reason = f"there is no {what} here ({' '.join(suffixes)})"
+        raise BadInput(root, reason, "give --data a file, or a folder that has some")
+    return root, files
+
+
+def need_some(usable: Collection[Any], files: Sequence[Path], skipped: Sequence[Skipped], root: Path) -> None:
+    """Raises BadInput with the first reasons where none of the files can be used."""
+    if not usable:
+        shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
+        raise BadInput(root, f"none of {len(files)} files can be used{shown}", "see the reasons above")
 
 
 def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:

@@ -1,0 +1,243 @@
+"""Pictures from a folder of them, or drawn shapes where none is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from seqmodal.config import RecipeConfig, SamplingConfig
+from seqmodal.data.corpus import Corpus
+from seqmodal.data.shapes import shapes
+from seqmodal.data.source import Failure, Skipped, process_files, watch
+from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
+from seqmodal.data.store import Store
+from seqmodal.errors import ConfigError
+from seqmodal.sequence import Document, Segment
+from seqmodal.show.sheet import sheet
+from tokenizers_ext.image import ImageTokenizer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+DRAWN = 2000
+"""Pictures of the built-in corpus."""
+FITTED = 10_000
+"""Pictures that the codebook is fitted on, at most: evenly taken from the training part."""
+
+
+@dataclass(frozen=True)
+class Config(RecipeConfig):
+    """Learn to make pictures from a folder of them: patches, each a code or several of a codebook fitted on them."""
+
+    size: int = 32
+    """Pixels of a side, in whole patches: every picture is scaled to it, and cut at its edges."""
+    fixed: bool = True
+    """False: a picture is only scaled down to lie within `size`, keeps its proportions, and its size is learned."""
+    patch: int = 4
+    """Pixels of a side of a patch."""
+    codes: int = 512
+    """Of the codebook, a level."""
+    levels: int = 1
+    """Tokens of a patch. Each more brings the picture nearer to its original and makes the sequence longer."""
+    color: Literal["auto", "grey", "color"] = "auto"
+    """auto: color where any picture has some."""
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(count=36))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.color not in ("auto", "grey", "color"):
+            raise ConfigError(f"color is {self.color!r}; it is auto, grey or color")
+        if self.sampling.seconds != SamplingConfig().seconds:
+            raise ConfigError("sampling.seconds means nothing to pictures; leave it out")
+        self.tokenizer(color=True)
+
+    def tokenizer(self, color: bool) -> ImageTokenizer:
+        """As configured, not fitted. Raises ConfigError for what does not go together."""
+        return ImageTokenizer(self.size, self.patch, self.codes, self.levels, color, self.fixed)
+
+
+def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
+    """Read all files once to check them, drop copies, split, fit the codebook on the training part; encode on demand.
+
+    With `tokenizers`, those of a trained model, the pictures are there to be evaluated: those of the folder's own test
+    part where it has one, else all; none is dropped.
+    """
+    if config.data is None:
+        return _built_in(config)
+    root, found = input_files(
+        config.data, ImageTokenizer.suffixes, config.exclude, "picture", evaluated=tokenizers is not None
+    )
+    pictures, skipped = _describe(found, config)
+    need_some(pictures, found, skipped, root)
+    if tokenizers is None:
+        again = copies({path: picture.digest for path, picture in pictures.items()}, "picture")
+        skipped += again
+        for copy in again:
+            del pictures[copy.path]
+        splits = split_files(root, dict.fromkeys(pictures, 1.0), config.valid_share)
+        color = config.color == "color" or (config.color == "auto" and not all(p.grey for p in pictures.values()))
+        chosen = config.tokenizer(color)
+        trained = [path for path in pictures if splits[path] == "train"]
+        _fit(chosen, trained[:: -(-len(trained) // FITTED)] if trained else list(pictures))
+    else:
+        chosen, splits = tokenizers[0], dict.fromkeys(pictures, "valid")
+    facts, error = _facts(chosen, len(pictures)), _Error()
+
+    def documents() -> Iterator[Document]:
+        encoded = process_files(list(pictures), partial(_encode, chosen))
+        for path, result in watch(encoded, len(pictures), "tokenizing"):
+            if isinstance(result, Failure):
+                skipped.append(left_out(path, result.reason, config.strict))
+                continue
+            ids, pixels, squares = result
+            if splits[path] == "valid":
+                facts["psnr_db"] = error.add(pixels, squares)
+            yield Document((Segment(chosen.name, ids),), str(path), splits[path])
+
+    return Corpus([chosen], documents(), skipped, facts)
+
+
+def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
+    """How well the tokens of the held-out pictures are predicted, beside how often each occurs (a unigram of each
+    level), and the PSNR of what the tokens keep of these pictures: of all their pixels together, at the size they are
+    encoded in.
+
+    Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
+    """
+    # Here, so that worker processes need no torch.
+    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.unigram import unigram_nats
+
+    held = stores.get("valid")
+    if held is None:
+        return {}
+    if not config.objective.left_to_right:
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
+    found = likelihood(model.decoder, held, config.model.max_seq_len)
+    alone = unigram_nats(stores["train"], held, _kinds(model.tokenizers[0]))
+    tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
+    facts = json.loads((held.folder.parent / "corpus.json").read_text(encoding="utf-8"))
+    return {
+        "nats_per_token": found.nats / tokens,
+        "nats_per_picture": found.nats / len(held),
+        "unigram_nats_per_token": alone / tokens,
+        "unigram_nats_per_picture": alone / len(held),
+        "tokens_per_picture": tokens / len(held),
+        "next_token_accuracy": found.correct / found.count,
+        "psnr_db": facts["psnr_db"],
+    }
+
+
+def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
+    """A sheet of samples; none of a model that was not trained to go from left to right."""
+    if not config.objective.left_to_right:
+        return []
+    how = config.sampling
+    made = model.generate(
+        variations=how.count, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
+    )  # fmt: skip
+    return [sheet([np.asarray(picture) for picture in made], folder / f"step_{step:06}.png")]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What is kept of a file after the first reading."""
+
+    digest: str  # of its pixels, at the size they are encoded in
+    grey: bool
+
+
+@dataclass
+class _Error:
+    """Of many pictures."""
+
+    pixels: int = 0
+    squares: float = 0.0
+
+    def add(self, pixels: int, squares: float) -> float:
+        """PSNR in decibels of all so far: their pixels, and the sum of squared differences from 0 to 1."""
+        self.pixels, self.squares = self.pixels + pixels, self.squares + squares
+        return round(-10 * math.log10(max(1e-10, self.squares / self.pixels)), 2)
+
+
+def _describe_one(tokenizer: ImageTokenizer, path: Path) -> _Picture:
+    """Runs in a worker process, as `_encode` and `_read` do."""
+    pixels = np.asarray(tokenizer.read(path))
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return _Picture(digest, bool((pixels == pixels[:, :, :1]).all()))
+
+
+def _describe(found: list[Path], config: Config) -> tuple[dict[Path, _Picture], list[Skipped]]:
+    """The files that can be used, and the others with their reasons."""
+    pictures: dict[Path, _Picture] = {}
+    skipped = []
+    described = process_files(found, partial(_describe_one, config.tokenizer(color=True)))
+    for path, result in watch(described, len(found), "reading"):
+        if isinstance(result, Failure):
+            skipped.append(left_out(path, result.reason, config.strict))
+        else:
+            pictures[path] = result
+    return pictures, skipped
+
+
+def _read(tokenizer: ImageTokenizer, path: Path) -> Image:
+    return tokenizer.read(path)
+
+
+def _fit(tokenizer: ImageTokenizer, paths: list[Path]) -> None:
+    """On the pictures of these files, read side by side."""
+    read = watch(process_files(paths, partial(_read, tokenizer)), len(paths), "fitting the codebook")
+    tokenizer.fit(picture for _, picture in read if not isinstance(picture, Failure))
+
+
+def _encode(tokenizer: ImageTokenizer, item: Path | Image) -> tuple[np.ndarray, int, float]:
+    """Ids, how many pixels a picture has, and the sum of their squared differences from what the ids keep."""
+    picture = tokenizer.read(item) if isinstance(item, Path) else item
+    ids = tokenizer.encode(picture)
+    back = tokenizer.decode(ids)
+    pixels = back.width * back.height
+    return ids, pixels, pixels * tokenizer.distortion(picture, back) ** 2
+
+
+def _facts(tokenizer: ImageTokenizer, count: int) -> dict[str, Any]:
+    d = tokenizer.to_dict()
+    kind = "color" if d["color"] else "grey"
+    size = " x ".join(map(str, d["size"])) + ("" if d["fixed"] else " at most")
+    codes = f"{d['codes']} codes" if d["levels"] == 1 else f"{d['levels']} levels of {d['codes']} codes"
+    return {"pictures": count, "tokenizer": f"image, {kind}, {size}, patches of {d['patch']}, {codes}"}
+
+
+def _kinds(tokenizer: ImageTokenizer) -> np.ndarray:
+    """Which ids may stand at one place: int (vocab_size,), the codes of a level, the numbers of rows or of columns."""
+    d = tokenizer.to_dict()
+    sides = [] if d["fixed"] else [side // d["patch"] for side in d["size"]]
+    return np.repeat(np.arange(d["levels"] + len(sides)), [d["codes"]] * d["levels"] + sides)
+
+
+def _built_in(config: Config) -> Corpus:
+    """Drawn shapes in five colours."""
+    for name in ("exclude", "strict", "valid_share"):
+        if getattr(config, name):
+            raise ConfigError(f"{name} means nothing to the built-in pictures; give --data, or leave it out")
+    pictures = shapes(DRAWN, config.size)
+    cut = DRAWN * 9 // 10
+    chosen = config.tokenizer(color=config.color != "grey")
+    chosen.fit(pictures[:cut])
+    facts, error = {**_facts(chosen, DRAWN), "source": "drawn shapes"}, _Error()
+
+    def documents() -> Iterator[Document]:
+        for number, picture in enumerate(pictures):
+            ids, pixels, squares = _encode(chosen, picture)
+            if number >= cut:
+                facts["psnr_db"] = error.add(pixels, squares)
+            yield Document((Segment(chosen.name, ids),), str(number), "train" if number < cut else "valid")
+
+    return Corpus([chosen], documents(), [], facts)
