@@ -207,6 +207,17 @@ def test_a_loss_that_is_not_finite_ends_the_training(
     assert all(bool(torch.isfinite(w).all()) for w in weights(tmp_path / "run").values())
 
 
+def test_threads_are_the_cores_there_are_or_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from seqmodal.training.hardware import cores
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert cores() == 3
+    for asked, wanted in (("2", 2), ("8", 3), ("0", 3), ("", 3), ("2,1", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert cores() == wanted
+
+
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep, path = DurableCheckpointIO(), tmp_path / "last.ckpt"
     keep.save_checkpoint({"a": torch.ones(3)}, path)

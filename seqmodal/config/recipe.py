@@ -48,7 +48,7 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Format of the products; auto: the faster one here, measured once. Weights are float32 throughout."""
     threads: int = 0
-    """CPU threads; 0: all cores."""
+    """CPU threads; 0: all cores, or as many as OMP_NUM_THREADS says."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "minutes", "batch_size", "weight_decay", "evaluations", "samples", "threads"):

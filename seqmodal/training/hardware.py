@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cache
 from typing import Literal
@@ -12,6 +13,13 @@ import torch
 def device() -> torch.device:
     """The accelerator when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cores() -> int:
+    """The cores this process may use; fewer where OMP_NUM_THREADS says so, since threads beyond wait for each other."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(free, int(asked)) if asked.isdecimal() and int(asked) else free
 
 
 def _seconds_for_products(dtype: torch.dtype, where: torch.device, size: int = 768, repeats: int = 6) -> float:

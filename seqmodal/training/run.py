@@ -32,8 +32,9 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists
 from seqmodal.model import Model
 from seqmodal.objective import fit, must_go_together, with_marks
+from seqmodal.tokenizers.protocol import Located
 from seqmodal.tokenizers.tally import num_counters, tally_effects
-from seqmodal.training.hardware import device
+from seqmodal.training.hardware import cores, device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
 from seqmodal.training.lit import LitDecoder, SequenceDataModule
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
@@ -104,7 +105,8 @@ def train(
     if chosen.model.tally is None:
         counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
-    window, chosen = chosen.model.window, adapt(chosen, prepared.stores["train"])
+    whole = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers)
+    window, chosen = chosen.model.window, adapt(chosen, prepared.stores["train"], whole)
     chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
     chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"])
     console.print(summary(prepared, chosen, seconds))
@@ -311,7 +313,7 @@ def _stored(folder: Path, module: ModuleType) -> Prepared:
 
 
 def _use_threads(config: RecipeConfig) -> None:
-    torch.set_num_threads(config.training.threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.training.threads or cores())
 
 
 def _must_be_free(folder: Path) -> None:

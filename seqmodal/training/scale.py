@@ -35,20 +35,25 @@ OVERHEAD = 1.08
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most targets of a step; a short run takes fewer, to have some `STEPS`."""
 STEPS = 1500
+TOGETHER = 8
+"""Documents in a context, where they are seen whole."""
 
 
-def adapt(config: RecipeConfig, train: Store) -> RecipeConfig:
+def adapt(config: RecipeConfig, train: Store, whole: bool = False) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
     The context covers most documents, up to 1,024 positions; a quarter of it is the attention window where positions
     are rotary, there is no memory and the objective is causal, so that generation may go on past it; else all of it.
+    Where documents end by themselves and are seen `whole`, as pictures are, the window is instead as long as the
+    longest and the context several times that, so that few are cut at its ends.
     The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations a parameter and
     token, and that has no more than ten parameters for a token of the corpus.
     """
     model, training = config.model, config.training
-    context = model.max_seq_len or _context(train)
+    longest = int(train.lengths.max())
+    context = model.max_seq_len or (_several(longest) if whole else _context(train))
     streams = isinstance(model.position, Rotary) and not model.memory
-    window = model.window or (context // 4 if streams else 0)
+    window = model.window or ((min(longest, context) if whole else context // 4) if streams else 0)
     operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
     if not (model.d_model and model.num_layers and model.num_heads):
         most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, PARAMETERS_PER_TOKEN * train.num_tokens)
@@ -92,6 +97,11 @@ def _context(train: Store) -> int:
     """The power of two that holds nine of ten documents, between 64 and 1,024."""
     long = float(np.quantile(train.lengths, 0.9))
     return int(min(1024, max(64, 2 ** np.ceil(np.log2(long)))))
+
+
+def _several(longest: int) -> int:
+    """The power of two that holds `TOGETHER` documents of this length, up to 1,024, or one that is longer."""
+    return int(2 ** np.ceil(np.log2(max(longest, min(1024, TOGETHER * longest)))))
 
 
 def _parameters(shape: tuple[int, int, int]) -> int:
