@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DRAWN = 2000
 """Pictures of the built-in corpus."""
-FITTED = 10_000
+FITTED = 4000
 """Pictures that the codebook is fitted on, at most: evenly taken from the training part."""
 
 
@@ -86,7 +86,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         color = config.color == "color" or (config.color == "auto" and not all(p.grey for p in pictures.values()))
         chosen = config.tokenizer(color)
         trained = [path for path in pictures if splits[path] == "train"]
-        _fit(chosen, trained[:: -(-len(trained) // FITTED)] if trained else list(pictures))
+        chosen.fit(trained[:: -(-len(trained) // FITTED) or 1])
     else:
         chosen, splits = tokenizers[0], dict.fromkeys(pictures, "valid")
     facts, error = _facts(chosen, len(pictures)), _Error()
@@ -169,7 +169,7 @@ class _Error:
 
 
 def _describe_one(tokenizer: ImageTokenizer, path: Path) -> _Picture:
-    """Runs in a worker process, as `_encode` and `_read` do."""
+    """Runs in a worker process, as `_encode` does."""
     pixels = np.asarray(tokenizer.read(path))
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     return _Picture(digest, bool((pixels == pixels[:, :, :1]).all()))
@@ -186,16 +186,6 @@ def _describe(found: list[Path], config: Config) -> tuple[dict[Path, _Picture], 
         else:
             pictures[path] = result
     return pictures, skipped
-
-
-def _read(tokenizer: ImageTokenizer, path: Path) -> Image:
-    return tokenizer.read(path)
-
-
-def _fit(tokenizer: ImageTokenizer, paths: list[Path]) -> None:
-    """On the pictures of these files, read side by side."""
-    read = watch(process_files(paths, partial(_read, tokenizer)), len(paths), "fitting the codebook")
-    tokenizer.fit(picture for _, picture in read if not isinstance(picture, Failure))
 
 
 def _encode(tokenizer: ImageTokenizer, item: Path | Image) -> tuple[np.ndarray, int, float]:

@@ -61,6 +61,8 @@ class Generate:
     """A file to go on from; for a model of text, what names no text file is the text itself."""
     prompt_seconds: float | None = None
     """Use only the first seconds of the prompt."""
+    prompt_share: float | None = None
+    """Use only so much of the prompt's tokens, from the start: of a picture, 0.5 is the upper half."""
     fill: tuple[float, float] | None = None
     """Make this stretch of the prompt anew and keep the rest: from one second to another, of text from one token to
     another. For a run that learned the objective masked."""
@@ -155,7 +157,8 @@ def train(given: list[str]) -> None:
 
         given = [recipe_in(Path(file)), *given]
     recipe, rest = _object(
-        given, "train", "a recipe (music, language) or a recipe file; to resume, the recipe's name or a run folder"
+        given, "train",
+        "a recipe (music, language, images) or a recipe file; to resume, the recipe's name or a run folder",
     )
     if "--resume" in rest or (recipe and (Path(recipe) / "config.yaml").is_file()):
         args = tyro.cli(_Resume, args=rest, prog=f"seqmodal train {recipe}")
@@ -173,7 +176,7 @@ def train(given: list[str]) -> None:
 
 def prepare(given: list[str]) -> None:
     """`seqmodal prepare RECIPE`."""
-    recipe, rest = _object(given, "prepare", "a recipe (music, language) or a recipe file")
+    recipe, rest = _object(given, "prepare", "a recipe (music, language, images) or a recipe file")
     module, config, _ = _configured(recipe, rest, "prepare")
     from seqmodal.data.corpus import prepare as make
 
@@ -190,9 +193,12 @@ def prepare(given: list[str]) -> None:
 def generate(given: list[str]) -> None:
     """`seqmodal generate RUN`."""
     args = tyro.cli(Generate, args=given, prog="seqmodal generate")
+    import numpy as np
+
     from seqmodal.model import load
     from seqmodal.show.page import Item, page
-    from seqmodal.tokenizers.protocol import Streamable, Timed
+    from seqmodal.show.sheet import sheet
+    from seqmodal.tokenizers.protocol import Grammatical, Streamable, Timed
 
     model = load(args.run)
     tokenizer = model.tokenizer()
@@ -201,24 +207,30 @@ def generate(given: list[str]) -> None:
         allowed = " or ".join(tokenizer.suffixes)
         raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
     if args.fill is None and args.seconds is None and args.max_new_tokens is None:
-        timed = isinstance(tokenizer, Timed)
-        args = replace(args, seconds=SECONDS if timed else None, max_new_tokens=None if timed else TOKENS)
+        timed, ends = isinstance(tokenizer, Timed), isinstance(tokenizer, Grammatical)
+        args = replace(args, seconds=SECONDS if timed else None, max_new_tokens=None if timed or ends else TOKENS)
     if isinstance(tokenizer, Streamable) and args.out is None and args.fill is None:
         _print_text(model, args)
         return
     made = _sample(model, args) if args.fill is None else _filled(model, args)
+    if args.prompt is not None and all(len(one.ids) == len(one.prompt_ids) for one in made):
+        print("nothing was added: the prompt is whole; --prompt-share 0.5 uses its first half", file=sys.stderr)
     seed = made[0].seed
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"generated_{seed}{suffix}"
     out.parent.mkdir(parents=True, exist_ok=True)
-    listed = []
+    listed, pictures = [], suffix == ".png"
     for number, one in enumerate(made, 1):
         path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{number}")
         tokenizer.write(one.item, path)
-        shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""))}
+        shown = {}
+        if len(made) == 1 or not pictures:
+            shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""))}
         listed.append(Item(path.name, shown.get(".wav"), shown.get(".png")))
         for file in (path, *shown.values()):
             print(file)
-    if len(made) > 1:
+    if len(made) > 1 and pictures:
+        print(sheet([np.asarray(one.item) for one in made], out.with_suffix(".png")))
+    elif len(made) > 1:
         print(page(listed, out.with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
     print(f"seed {seed}", file=sys.stderr)
 
@@ -233,9 +245,9 @@ def _sample(model: Any, args: Generate) -> list[Any]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("generating", total=args.seconds or args.max_new_tokens)
         return model.sample(
-            args.prompt,
+            _prompt(model, args),
             seconds=args.seconds,
-            prompt_seconds=args.prompt_seconds,
+            prompt_seconds=args.prompt_seconds if args.prompt_share is None else None,
             variations=args.variations,
             max_new_tokens=args.max_new_tokens,
             draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
@@ -245,11 +257,24 @@ def _sample(model: Any, args: Generate) -> list[Any]:
         )
 
 
+def _prompt(model: Any, args: Generate) -> Any:
+    """What to go on from: the prompt, or the ids of its share."""
+    share = args.prompt_share
+    if share is None:
+        return args.prompt
+    if args.prompt is None or not 0 < share <= 1:
+        raise ConfigError(f"prompt_share is {share}; it is above 0 and at most 1, of a prompt given with --prompt")
+    from seqmodal.prompt import prompt_ids
+
+    given = prompt_ids(model.tokenizer(), args.prompt, args.prompt_seconds)
+    return given[: round(share * len(given))]
+
+
 def _filled(model: Any, args: Generate) -> list[Any]:
     """A stretch of the prompt made anew."""
     if args.prompt is None or args.fill is None:
         raise ConfigError("--fill makes a stretch of a prompt anew; give the file with --prompt")
-    for name in ("seconds", "max_new_tokens", "prompt_seconds", "draft"):
+    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft"):
         if getattr(args, name) is not None:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} and --fill do not go together: what is filled keeps its number of ids")
@@ -272,7 +297,7 @@ def _print_text(model: Any, args: Generate) -> None:
         print(f"seed {made[0].seed}", file=sys.stderr)
         return
     seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
-    given = prompt_ids(model.tokenizer(), args.prompt, None)
+    given = prompt_ids(model.tokenizer(), _prompt(model, args), None)
     pieces = model.stream(
         given, max_new_tokens=args.max_new_tokens, seed=seed, **{name: getattr(args, name) for name in SAMPLING}
     )

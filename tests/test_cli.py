@@ -126,7 +126,7 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
         ("trian", "train, generate, next, evaluate"),
         ("train", "needs a recipe"),
         ("train --steps 3", "needs a recipe"),
-        ("train musik", "there are: language, music"),
+        ("train musik", "there are: images, language, music"),
         ("train music --stepz 3", "--steps"),
         ("train music --steps many", "many"),
         ("train music --preset huge", "tiny, small, base"),

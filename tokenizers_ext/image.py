@@ -140,10 +140,10 @@ class ImageTokenizer:
         _image_read.flatten(item, self._mode).save(path)
 
     def show(self, item: Image, stem: str | PathLike[str], prompt_notes: int = 0) -> list[Path]:
-        """The picture `stem`.png, each pixel a square where it is small."""
+        """The picture `stem`_large.png, each pixel a square where it is small."""
         from PIL import Image
 
-        path = Path(f"{Path(stem)}.png")
+        path = Path(f"{Path(stem)}_large.png")
         times = max(1, round(SHOWN / max(item.size)))
         large = _image_read.flatten(item, self._mode)
         large.resize((item.width * times, item.height * times), Image.Resampling.NEAREST).save(path)
