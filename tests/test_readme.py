@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is typed here, in order, in an empty folder, with `~/midi` made up."""
+"""What the README tells a newcomer to type is typed here, in an empty folder, with `~/midi` and `~/books` made up."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
     work.mkdir()
     for seed in range(8):
         write_midi(home / "midi" / f"{'abcdefgh'[seed]}.mid", seed)
+    (home / "books").mkdir()
+    for number in range(4):
+        (home / "books" / f"{number}.txt").write_text(f"The ship had {number} sails and a captain.\n" * 200)
     environment = {
         **os.environ,
         "HOME": str(home),
@@ -76,7 +79,8 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
         command = ["bash", "-euo", "pipefail", "-c", code] if language == "bash" else [sys.executable, "-c", code]
         try:
             done = subprocess.run(
-                command, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False
+                command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=300, check=False,
             )
         except subprocess.TimeoutExpired:
             pytest.fail(f"took more than 5 minutes:\n{code}")
