@@ -15,8 +15,8 @@ from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus
 from seqmodal.data.duplicates import minhash
-from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, watch
-from seqmodal.data.split import copies, left_out, split_files
+from seqmodal.data.source import Failure, Skipped, process_files, watch
+from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
@@ -46,17 +46,11 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     """
     if config.data is None:
         return _built_in(config)
-    root = Path(config.data).expanduser()
-    if tokenizers is not None:
-        root = (split_folders(root) or {}).get("test", root)
-    files = find_files(root, MidiTokenizer.suffixes, config.exclude)
-    if not files:
-        suffixes = " ".join(MidiTokenizer.suffixes)
-        raise BadInput(root, f"there is no MIDI file here ({suffixes})", "give --data a folder that has some")
+    root, files = input_files(
+        config.data, MidiTokenizer.suffixes, config.exclude, "MIDI file", evaluated=tokenizers is not None
+    )
     described, skipped = _describe(files, config)
-    if not described:
-        shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
-        raise BadInput(root, f"none of {len(files)} MIDI files can be used{shown}", "see the reasons above")
+    need_some(described, files, skipped, root)
     if tokenizers is None:
         again = copies({path: piece.summary.content_hash for path, piece in described.items()}, "music")
         skipped += again

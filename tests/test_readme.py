@@ -12,6 +12,8 @@ import numpy as np
 import pretty_midi
 import pytest
 
+from seqmodal.data.shapes import shapes
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S)
 # The README speaks of minutes; a test has seconds.
@@ -22,6 +24,7 @@ SHORTER = {
     "seconds=60": "seconds=3",
 }
 LEAVES = ("song.mid", "song.wav", "song.png", "continued.mid", "runs/music/config.yaml", "runs/music/loss.png")
+LEAVES += ("pictures.png", "pictures-9.png")
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -61,6 +64,9 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
     (home / "books").mkdir()
     for number in range(4):
         (home / "books" / f"{number}.txt").write_text(f"The ship had {number} sails and a captain.\n" * 200)
+    (home / "pictures").mkdir()
+    for number, picture in enumerate(shapes(40, 40)):
+        picture.save(home / "pictures" / f"{number}.png")
     environment = {
         **os.environ,
         "HOME": str(home),
