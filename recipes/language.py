@@ -175,7 +175,8 @@ def _describe(found: list[Path], config: Config) -> tuple[dict[Path, _File], lis
                 characters, size = characters + len(text), size + len(data)
                 units += 1 if is_records(path) else len(text)
         except BadInput as error:
-            skipped.append(left_out(path, error.reason, config.strict))
+            told = f"{error.reason} ({error.hint})" if error.hint else error.reason
+            skipped.append(left_out(path, told, config.strict))
             continue
         if bad or not units:
             more = f"; in all {bad:,} lines are left out, {units:,} are used" if units else ""

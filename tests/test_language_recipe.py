@@ -117,6 +117,7 @@ def test_bad_files_stand_in_skipped_csv_and_the_good_ones_are_used(tmp_path: Pat
     assert "empty" in reasons["empty.txt"] and "cut.txt.gz" not in reasons["empty.txt"]
     at = len((plain[0] + "caf").encode())
     assert f"byte 0xE9 at {at:,} (line {plain[0].count(chr(10)) + 1})" in reasons["latin.txt"]
+    assert "errors='replace'" in reasons["latin.txt"]
     assert "line 1 has no field 'text'; its fields are: 'body', 'id'" in reasons["other.jsonl"]
     used = sorted(text for split in found.stores for text in texts_of(found, split))
     assert used == sorted([*plain, "a" * 1_000_000, "one line without its end"])
