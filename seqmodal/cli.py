@@ -64,8 +64,8 @@ class Generate:
     prompt_share: float | None = None
     """Use only so much of the prompt's tokens, from the start: of a picture, 0.5 is the upper half."""
     fill: tuple[float, float] | None = None
-    """Make this stretch of the prompt anew and keep the rest: from one second to another, of text from one token to
-    another. For a run that learned the objective masked."""
+    """Make this stretch of the prompt anew, from one token to another (of sound, from one second), and keep the rest:
+    for a run that learned the objective masked. Not for music, whose notes would hang."""
     temperature: float = 0.95
     """1: as the model has it; lower is safer; 0: always the likeliest."""
     top_p: float | None = 0.98

@@ -26,7 +26,7 @@ from seqmodal.generation.strategy import Strategy
 from seqmodal.gpt2 import load_gpt2
 from seqmodal.objective import MASK, mark
 from seqmodal.prompt import grammar_after, prompt_ids, stretch
-from seqmodal.tokenizers.protocol import Showable, Streamable
+from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
 from seqmodal.tokenizers.registry import available
 from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
 
@@ -231,7 +231,7 @@ class Model:
         """Make a stretch of an item anew, which keeps its number of ids, from all that stands around it.
 
         For a model that learned the objective masked: all places at once, in a few rounds (`fill_masked`). No grammar
-        holds what comes.
+        holds what comes, so that ids which open and close things (the notes of music) cannot be filled.
 
         Args:
             prompt: an item, a file, or the tokenizer's ids.
@@ -245,7 +245,7 @@ class Model:
             What was made; `prompt_ids` are those before the stretch.
 
         Raises:
-            ConfigError: for a model that learned another objective, or a stretch that holds nothing or too much.
+            ConfigError: for a model that learned another objective, such ids, or a stretch of nothing or of too much.
             BadInput: for a prompt that cannot be read.
         """
         if self.objective != "masked":
@@ -256,6 +256,10 @@ class Model:
         if variations < 1:
             raise ConfigError(f"variations is {variations}; it must be at least 1")
         tokenizer, before = self.tokenizer(to), time.perf_counter()
+        if isinstance(tokenizer, Tallied):
+            raise ConfigError(
+                "what is made here opens and closes things: guessed all at once, notes would hang. Fill text or pictures"
+            )
         given, seed = prompt_ids(tokenizer, prompt, None), secrets.randbelow(1 << 31) if seed is None else seed
         first, last = stretch(tokenizer, given, start, stop)
         most = self.decoder.config.max_seq_len // 2

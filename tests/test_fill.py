@@ -80,6 +80,12 @@ def test_what_cannot_be_filled_says_so(model: Model) -> None:
         replace(model, objective="causal").fill([1] * 40, 2, 4)
 
 
+def test_notes_that_would_hang_are_not_filled(model: Model) -> None:
+    music = replace(model, tokenizers=[tokenizer("midi")])
+    with pytest.raises(ConfigError, match="open and close"):
+        music.fill([60, 61], 0, 1)
+
+
 def test_seconds_of_music() -> None:
     midi = tokenizer("midi")
     ids = midi.encode(midi.examples(np.random.default_rng(0))[-1])
