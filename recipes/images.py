@@ -76,7 +76,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         config.data, ImageTokenizer.suffixes, config.exclude, "picture", evaluated=tokenizers is not None
     )
     pictures, skipped = _describe(found, config)
-    need_some(pictures, found, skipped, root)
+    need_some(pictures, found, skipped, root, "picture")
     if tokenizers is None:
         again = copies({path: picture.digest for path, picture in pictures.items()}, "picture")
         skipped += again

@@ -50,7 +50,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         config.data, MidiTokenizer.suffixes, config.exclude, "MIDI file", evaluated=tokenizers is not None
     )
     described, skipped = _describe(files, config)
-    need_some(described, files, skipped, root)
+    need_some(described, files, skipped, root, "MIDI file")
     if tokenizers is None:
         again = copies({path: piece.summary.content_hash for path, piece in described.items()}, "music")
         skipped += again

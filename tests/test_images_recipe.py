@@ -89,7 +89,7 @@ def test_bad_files_are_listed_and_the_good_ones_beside_them_are_used(folder: Pat
 
 def test_a_folder_without_a_picture_that_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"bad")
-    with pytest.raises(BadInput, match=r"none of 1 files can be used[^$]*bad\.png"):
+    with pytest.raises(BadInput, match=r"none of 1 pictures can be used[^$]*bad\.png"):
         prepare(images, Config(data=str(tmp_path)))
     (tmp_path / "bad.png").unlink()
     with pytest.raises(BadInput, match=r"there is no picture here \(\.png"):

@@ -42,11 +42,13 @@ def input_files(
     return root, files
 
 
-def need_some(usable: Collection[Any], files: Sequence[Path], skipped: Sequence[Skipped], root: Path) -> None:
-    """Raises BadInput with the first reasons where none of the files can be used."""
+def need_some(
+    usable: Collection[Any], files: Sequence[Path], skipped: Sequence[Skipped], root: Path, what: str
+) -> None:  # fmt: skip
+    """Raises BadInput with the first reasons where none of the files, which are called `what`, can be used."""
     if not usable:
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
-        raise BadInput(root, f"none of {len(files)} files can be used{shown}", "see the reasons above")
+        raise BadInput(root, f"none of {len(files)} {what}s can be used{shown}", "see the reasons above")
 
 
 def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:
