@@ -258,7 +258,7 @@ class Model:
         tokenizer, before = self.tokenizer(to), time.perf_counter()
         if isinstance(tokenizer, Tallied):
             raise ConfigError(
-                "what is made here opens and closes things: guessed all at once, notes would hang. Fill text or pictures"
+                "what this makes opens and closes things: guessed all at once, notes would hang. Fill text or a picture"
             )
         given, seed = prompt_ids(tokenizer, prompt, None), secrets.randbelow(1 << 31) if seed is None else seed
         first, last = stretch(tokenizer, given, start, stop)
