@@ -82,7 +82,7 @@ def test_what_cannot_be_filled_says_so(model: Model) -> None:
 
 def test_notes_that_would_hang_are_not_filled(model: Model) -> None:
     music = replace(model, tokenizers=[tokenizer("midi")])
-    with pytest.raises(ConfigError, match="open and close"):
+    with pytest.raises(ConfigError, match="opens and closes things"):
         music.fill([60, 61], 0, 1)
 
 
