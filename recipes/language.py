@@ -16,8 +16,8 @@ import numpy as np
 
 from seqmodal.config import RecipeConfig, SamplingConfig
 from seqmodal.data.corpus import Corpus
-from seqmodal.data.source import Skipped, find_files, split_folders, watch
-from seqmodal.data.split import copies, left_out, split_files
+from seqmodal.data.source import Skipped, watch
+from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
@@ -79,16 +79,9 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
     """
     if config.data is None:
         return _built_in(config)
-    root = Path(config.data).expanduser()
-    if tokenizers is not None:
-        root = (split_folders(root) or {}).get("test", root)
-    found = find_files(root, SUFFIXES, config.exclude)
-    if not found:
-        raise BadInput(root, f"there is no text here ({' '.join(SUFFIXES)})", "give --data a file or a folder of some")
+    root, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=tokenizers is not None)
     files, skipped = _describe(found, config)
-    if not files:
-        shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
-        raise BadInput(root, f"none of {len(found)} files can be used{shown}", "see the reasons above")
+    need_some(files, found, skipped, root, "file")
     if tokenizers is not None:
         chosen, splits = tokenizers[0], dict.fromkeys(files, "valid")
     else:

@@ -36,6 +36,14 @@ def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, .
     torch.set_num_threads(before)
 
 
+def test_more_threads_than_weights_have_rows() -> None:
+    layer, x, before = Linear(2**14, 2), torch.randn(1, 2**14), torch.get_num_threads()
+    torch.set_num_threads(3)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
+    torch.set_num_threads(before)
+
+
 def test_a_copy_is_read_where_it_pays_and_nowhere_else(
     layers: tuple[Linear, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +76,7 @@ def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None
 def test_a_copy_stands_in_nobodys_way(layers: tuple[Linear, ...]) -> None:
     with torch.inference_mode():
         layers[0](torch.randn(2, 160))
+    gc.collect()
     held = len(module._copies)
     torch.save(layers[0], io.BytesIO())
     other = copy.deepcopy(layers[0])

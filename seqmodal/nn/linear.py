@@ -46,7 +46,7 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     threads = torch.get_num_threads()
     shared = len(weight) - len(weight) % threads
-    if threads == 1 or not weight.is_contiguous():
+    if threads == 1 or not shared or not weight.is_contiguous():
         return F.linear(x, weight, bias).flatten()
     parts, column = weight[:shared].view(threads, -1, weight.shape[1]), x.t().expand(threads, -1, -1)
     if bias is None:
@@ -60,7 +60,7 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether a product reads a copy: of few rows and many weights, where nothing is learned."""
+    """Whether a product goes one of the quick ways: of few rows and many weights, where nothing is learned."""
     few = x.numel() <= MOST_ROWS * x.shape[-1] and weight.numel() >= LEAST_WEIGHTS
     if not few or torch.is_grad_enabled() or not (x.dtype == weight.dtype == torch.float32) or not x.is_cpu:
         return False
