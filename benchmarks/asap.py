@@ -71,7 +71,7 @@ def main() -> None:
             [
                 sys.executable,
                 "-m",
-                "seqmodal.cli",
+                "seqmodal",
                 "train",
                 "music",
                 "--data",

@@ -76,7 +76,7 @@ def cli(base: Path, capfd: pytest.CaptureFixture[str]) -> Cli:
 
 
 def test_help_names_the_verbs_and_a_wrong_verb_ends_with_2() -> None:
-    command = [sys.executable, "-m", "seqmodal.cli"]
+    command = [sys.executable, "-m", "seqmodal"]
     helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
     assert helped.returncode == 0 and not helped.stderr
     assert all(f"seqmodal {verb}" in helped.stdout for verb in VERBS)
@@ -86,7 +86,7 @@ def test_help_names_the_verbs_and_a_wrong_verb_ends_with_2() -> None:
 
 
 def test_a_reader_that_has_had_enough() -> None:
-    command = [sys.executable, "-m", "seqmodal.cli", "tokenizers"]
+    command = [sys.executable, "-m", "seqmodal", "tokenizers"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.close()

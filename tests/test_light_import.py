@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 
@@ -14,9 +13,8 @@ NOT_FOR_IMPORT = {"lightning", "pytorch_lightning", "matplotlib", "torchaudio", 
 NOT_FOR_HELP = NOT_FOR_IMPORT | {"torch", "symusic", "pretty_midi", "soundfile", "music21", "scipy", "tiktoken"}
 
 
-def run(code: str) -> tuple[set[str], float]:
-    """The top-level modules that `code` leaves loaded, and the processor seconds of the whole process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that `code` leaves loaded."""
     done = subprocess.run(
         [sys.executable, "-c", code + "\nimport json, sys; sys.stderr.write('\\n' + json.dumps(sorted(sys.modules)))"],
         capture_output=True,
@@ -24,11 +22,8 @@ def run(code: str) -> tuple[set[str], float]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    loaded = json.loads(done.stderr.rsplit("\n", 1)[-1])
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {name.split(".")[0] for name in loaded}, seconds
+    return {name.split(".")[0] for name in json.loads(done.stderr.rsplit("\n", 1)[-1])}
 
 
 HELP = """
@@ -44,20 +39,17 @@ assert code in (0, None), code
 
 
 @pytest.mark.parametrize(
-    ("code", "forbidden", "limit"),
+    ("code", "forbidden"),
     [
-        ("import seqmodal", NOT_FOR_IMPORT | {"torch"}, 0.3),
-        ("import seqmodal.tokenizers.registry", NOT_FOR_IMPORT | {"torch", "symusic", "pretty_midi"}, 0.6),
-        ("import seqmodal.model", NOT_FOR_IMPORT, None),
-        (HELP.format(arguments='"--help"'), NOT_FOR_HELP, 0.5),
-        (HELP.format(arguments='"generate", "--help"'), NOT_FOR_HELP, 0.5),
+        ("import seqmodal", NOT_FOR_IMPORT | {"torch"}),
+        ("import seqmodal.tokenizers.registry", NOT_FOR_IMPORT | {"torch", "symusic", "pretty_midi"}),
+        ("import seqmodal.model", NOT_FOR_IMPORT),
+        (HELP.format(arguments='"--help"'), NOT_FOR_HELP | {"tyro", "numpy"}),
+        (HELP.format(arguments='"generate", "--help"'), NOT_FOR_HELP | {"numpy"}),
     ],
     ids=["import", "registry", "model", "help", "generate-help"],
 )
-def test_light(code, forbidden, limit):
-    loaded, seconds = run(code)
+def test_light(code, forbidden):
+    loaded = loaded_by(code)
     assert "seqmodal" in loaded
     assert not loaded & forbidden
-    if limit is not None and seconds > limit:
-        seconds = min(seconds, *(run(code)[1] for _ in range(3)))  # a busy machine: the best of four counts
-        assert seconds <= limit

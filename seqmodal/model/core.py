@@ -1,21 +1,19 @@
-"""What a user holds: a decoder with its vocabulary and tokenizers, that makes items."""
+"""The model: a decoder with its vocabulary and tokenizers, that makes items."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from seqmodal.checkpoint import load_model
 from seqmodal.config import Objective
 from seqmodal.decoder import Decoder
-from seqmodal.errors import BadInput, ConfigError, Mismatch
+from seqmodal.errors import ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.draft import DraftModel, Lookup
 from seqmodal.generation.loop import next_probabilities, stream
@@ -23,14 +21,12 @@ from seqmodal.generation.masked import fill_masked
 from seqmodal.generation.probability import Sampler
 from seqmodal.generation.rows import row_generators
 from seqmodal.generation.strategy import Strategy
-from seqmodal.gpt2 import load_gpt2
+from seqmodal.model.made import Candidate, Generated, Progress, Report
 from seqmodal.objective import MASK, mark
 from seqmodal.prompt import grammar_after, prompt_ids, stretch
 from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
-from seqmodal.tokenizers.registry import available
-from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
+from seqmodal.tokenizers.vocabulary import Vocabulary
 
-Progress = Callable[[float, float], None]
 ROWS = 8
 """Variations in one batch."""
 IDS_PER_SECOND = 400
@@ -38,45 +34,6 @@ IDS_PER_SECOND = 400
 LEFT_TO_RIGHT = {kind.kind for kind in get_args(Objective) if kind.left_to_right}
 CONTEXTS = 16
 """How far a model goes that is told neither seconds nor ids and does not end by itself."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One thing that was made.
-
-    Attributes:
-        ids: int32, the tokenizer's, of the whole item: first the prompt's, then the new ones; no marks.
-        prompt_ids: int32, those of the prompt.
-        item: what the tokenizer decodes `ids` to.
-        logprobs: float32, of the new ids and of the end: the model's own over what was allowed, before temperature and
-            the like.
-        finished: whether the item came to its end; False where the number of ids ran out.
-        seed: what makes it again, with the same arguments.
-        seconds_taken: of the clock, for it and the others that were made with it.
-    """
-
-    ids: np.ndarray
-    prompt_ids: np.ndarray
-    item: Any
-    logprobs: np.ndarray
-    finished: bool
-    seed: int
-    seconds_taken: float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An id that may come next.
-
-    Attributes:
-        id: the tokenizer's; None: the end.
-        text: what it stands for, U+FFFD for part of a character; nothing for the end.
-        probability: of the model as it is, at temperature 1.
-    """
-
-    id: int | None
-    text: str
-    probability: float
 
 
 @dataclass
@@ -103,12 +60,25 @@ class Model:
         return made[0].item if variations is None else [one.item for one in made]
 
     def sample(
-        self, prompt: Any = None, *, to: str | None = None, seconds: float | None = None,
-        prompt_seconds: float | None = None, variations: int = 1, temperature: float = 1.0, top_k: int | None = None,
-        top_p: float | None = None, min_p: float | None = None, typical: float | None = None,
-        repetition_penalty: float = 1.0, beams: int | None = None, length_penalty: float | None = None,
-        draft: Model | Decoder | Lookup | DraftModel | Literal["lookup"] | None = None, seed: int | None = None,
-        limits: Mapping[str, float | None] | None = None, max_new_tokens: int | None = None,
+        self,
+        prompt: Any = None,
+        *,
+        to: str | None = None,
+        seconds: float | None = None,
+        prompt_seconds: float | None = None,
+        variations: int = 1,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        typical: float | None = None,
+        repetition_penalty: float = 1.0,
+        beams: int | None = None,
+        length_penalty: float | None = None,
+        draft: Model | Decoder | Lookup | DraftModel | Literal["lookup"] | None = None,
+        seed: int | None = None,
+        limits: Mapping[str, float | None] | None = None,
+        max_new_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> list[Generated]:
         """Make something new, or go on from a prompt.
@@ -162,8 +132,18 @@ class Model:
             batch = ROWS if beams is None else variations
             for first in range(0, variations, batch):
                 rows = min(batch, variations - first)
-                report = None if progress is None else _Report(
-                    progress, first, rows, variations, seconds, bound, grammar.seconds if seconds is not None else 0.0
+                report = (
+                    None
+                    if progress is None
+                    else Report(
+                        progress,
+                        first,
+                        rows,
+                        variations,
+                        seconds,
+                        bound,
+                        grammar.seconds if seconds is not None else 0.0,
+                    )
                 )
                 made += self._rows(tokenizer, given, grammar, strategy, bound, seed, first, rows, report)
         finally:
@@ -185,9 +165,7 @@ class Model:
             BadInput: for a prompt that cannot be read.
         """
         self._check(max_new_tokens)
-        tokenizer = self.tokenizer(to)
-        if not isinstance(tokenizer, Streamable):
-            raise ConfigError(f"the tokenizer {tokenizer.name} shows nothing before it is whole; use sample")
+        tokenizer = self._of_text(to)
         sampler, given = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
         bound = max_new_tokens or CONTEXTS * self.decoder.config.max_seq_len
         return self._pieces(tokenizer, given, sampler, bound, secrets.randbelow(1 << 31) if seed is None else seed)
@@ -206,9 +184,7 @@ class Model:
         self._check(None)
         if count < 1:
             raise ConfigError(f"count is {count}; it must be at least 1")
-        tokenizer = self.tokenizer(to)
-        if not hasattr(tokenizer, "stream"):  # `Streamable`
-            raise ConfigError(f"the tokenizer {tokenizer.name} makes no text whose next tokens could be shown")
+        tokenizer = self._of_text(to)
         given = prompt_ids(tokenizer, prompt, None)
         constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
         training = self.decoder.training
@@ -319,6 +295,13 @@ class Model:
         if max_new_tokens is not None and max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
 
+    def _of_text(self, to: str | None) -> Any:
+        """A tokenizer whose ids can be shown one by one."""
+        tokenizer = self.tokenizer(to)
+        if not isinstance(tokenizer, Streamable):
+            raise ConfigError(f"the tokenizer {tokenizer.name} makes no text, to be shown token by token; use sample")
+        return tokenizer
+
     def _pieces(self, tokenizer: Any, given: np.ndarray, sampler: Sampler, bound: int, seed: int) -> Iterator[str]:
         constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
         shown, training = tokenizer.stream(), self.decoder.training
@@ -356,8 +339,16 @@ class Model:
         return draft
 
     def _rows(
-        self, tokenizer: Any, given: np.ndarray, grammar: Any, strategy: Strategy, bound: int, seed: int, first: int,
-        rows: int, report: _Report | None,
+        self,
+        tokenizer: Any,
+        given: np.ndarray,
+        grammar: Any,
+        strategy: Strategy,
+        bound: int,
+        seed: int,
+        first: int,
+        rows: int,
+        report: Report | None,
     ) -> list[Generated]:
         """One batch of variations."""
         vocabulary = self.vocabulary
@@ -368,8 +359,13 @@ class Model:
         start = self._start(tokenizer, given)
         before = time.perf_counter()
         found = strategy.continuations(
-            self.decoder, start, constraints, max_new_tokens=bound, stop_ids={constraints[0].end},
-            generators=row_generators(seed, rows, first), after_step=report,
+            self.decoder,
+            start,
+            constraints,
+            max_new_tokens=bound,
+            stop_ids={constraints[0].end},
+            generators=row_generators(seed, rows, first),
+            after_step=report,
         )
         taken = time.perf_counter() - before
         made = []
@@ -378,77 +374,3 @@ class Model:
             ids = np.concatenate([given, new])
             made.append(Generated(ids, given, tokenizer.decode(ids), one.logprobs, one.finished, seed, taken))
         return made
-
-
-def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Model:
-    """A model from a run folder, a model folder, or a folder of GPT-2 as Hugging Face lays it out.
-
-    Args:
-        path: the folder. One of GPT-2 has config.json, model.safetensors, and vocab.json with merges.txt or
-            tokenizer.json; its ids are kept, and its end of a text is where a text begins as well.
-        tokenizers: classes by name that no plug-in registers.
-
-    Raises:
-        BadInput: when there is no whole model.
-        Mismatch: when its parts do not belong together.
-    """
-    path = Path(path).expanduser()
-    if not path.is_dir():
-        raise BadInput(path, "there is no such folder", "give the folder that `seqmodal train` made")
-    if (path / "config.yaml").is_file() and not (path / "model").is_dir():
-        raise BadInput(path, "this run has no model yet", f"finish it with: seqmodal train {path} --resume")
-    folder = path / "model" if (path / "model").is_dir() else path
-    if _is_gpt2(folder):
-        return _load_gpt2(folder, tokenizers)
-    decoder, vocabulary, held, facts = load_model(folder, tokenizers)
-    return Model(decoder, vocabulary, held, path, facts.get("objective", "causal"))
-
-
-def _is_gpt2(folder: Path) -> bool:
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and "model_type" in found and "seqmodal" not in found
-
-
-def _load_gpt2(folder: Path, tokenizers: Mapping[str, type] | None) -> Model:
-    """One block at 0; rows beyond the tokenizer's ids, if the file has some, are never drawn."""
-    kinds: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(tokenizers or {})
-    decoder, held = load_gpt2(folder), kinds["text"].load(folder)
-    size, rows = held.vocab_size, decoder.config.vocab_size
-    if size > rows:
-        raise Mismatch(f"{folder}: the tokenizer has {size} ids, the weights {rows} rows; they are not of one model")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    bos, eos = (config.get(key) for key in ("bos_token_id", "eos_token_id"))
-    bos, eos = (held.end_of_text if id is None else id for id in (bos, eos))
-    if not all(isinstance(id, int) and 0 <= id < size for id in (bos, eos)):
-        raise BadInput(
-            folder / "config.json", f"bos_token_id is {bos!r} and eos_token_id {eos!r}, not from 0 to {size - 1}",
-            "they say where a text begins and ends",
-        )  # fmt: skip
-    vocabulary = Vocabulary.single(held.name, size, bos=bos, eos=eos)
-    if size < rows:
-        vocabulary = vocabulary.append(ADDED, rows - size, marked=False)
-    return Model(decoder, vocabulary, [held], folder)
-
-
-class _Report:
-    """Tells how far a batch has come, after each step: the mean over its rows, laid on the share of the whole."""
-
-    def __init__(
-        self, tell: Progress, first: int, rows: int, variations: int, seconds: float | None, bound: int,
-        start: float,
-    ) -> None:
-        self.tell, self.total = tell, bound if seconds is None else seconds
-        self.counts_seconds, self.done = seconds is not None, first / variations
-        self.share, self.steps, self.start, self.told = rows / variations, 0, start, 0.0
-
-    def __call__(self, constraints: Sequence[Any]) -> None:
-        self.steps += 1
-        at: float = self.steps
-        if self.counts_seconds:
-            at = sum(constraint.grammar.seconds for constraint in constraints) / len(constraints)
-            at = min(at - self.start, self.total)
-        self.told = max(self.told, self.done * self.total + self.share * at)  # the best beam may be a shorter one
-        self.tell(self.told, self.total)

@@ -1,0 +1,35 @@
+"""`seqmodal tokenizers`: what plug-ins there are, and whether they keep the laws."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from seqmodal.errors import ConfigError, SeqmodalError
+
+
+def tokenizers(given: list[str]) -> None:
+    """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [FILES…]`."""
+    if given and given[0] in ("-h", "--help"):
+        print("usage: seqmodal tokenizers                        list them")
+        print("       seqmodal tokenizers check NAME [FILES…]    does it keep the laws of a tokenizer?")
+        return
+    from seqmodal.tokenizers import available, check, failures
+    from seqmodal.tokenizers import tokenizer as build
+
+    if given and given[0] == "check":
+        if len(given) < 2:
+            raise ConfigError("tokenizers check needs a name; there are: " + ", ".join(available()))
+        found = check(build(given[1]), files=[Path(name) for name in given[2:]])
+        for failure in found:
+            print(failure)
+        if found:
+            raise SeqmodalError(f"{given[1]} breaks {len(found)} of the laws of a tokenizer")
+        print(f"{given[1]} keeps all laws of a tokenizer")
+        return
+    if given:
+        raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
+    for name, entry in available().items():
+        print(f"{name:10}  {entry.summary}  [{entry.distribution}]")
+    for line in failures():
+        print(f"broken: {line}", file=sys.stderr)
