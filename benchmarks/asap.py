@@ -173,9 +173,8 @@ def judge(data: Path, ours: Path, module: Any, config: Any, weights: Path) -> di
     from dataclasses import replace
 
     model = load(ours)
-    test = prepare(module, replace(config, data=str(data / "test"), exclude=("*score*",)), model.tokenizers).stores[
-        "valid"
-    ]
+    changed = replace(config, data=str(data / "test"), exclude=("*score*",))
+    test = prepare(module, changed, model.tokenizers, evaluated=True).stores["valid"]
     theirs = gpt2(config)
     theirs.load_state_dict(torch.load(weights, weights_only=True))
     notes = sum(len(model.tokenizers[0].decode_notes(test[i].segments[0].ids)) for i in range(len(test)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from seqmodal.config import RecipeConfig, SamplingConfig
-from seqmodal.data.corpus import Corpus
+from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.shapes import shapes
 from seqmodal.data.source import Failure, Skipped, process_files, watch
 from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
@@ -64,31 +64,27 @@ class Config(RecipeConfig):
         return ImageTokenizer(self.size, self.patch, self.codes, self.levels, color, self.fixed)
 
 
-def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
+def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = False) -> Corpus:
     """Read all files once to check them, drop copies, split, fit the codebook on the training part; encode on demand.
 
-    With `tokenizers`, those of a trained model, the pictures are there to be evaluated: those of the folder's own test
-    part where it has one, else all; none is dropped.
+    `tokenizers` are those of a trained model. Where the pictures are there for it to be `evaluated` on, they are those
+    of the folder's own test part where it has one, else all; none is dropped.
     """
+    held = _held(config, tokenizers)
     if config.data is None:
-        return _built_in(config)
-    root, found = input_files(
-        config.data, ImageTokenizer.suffixes, config.exclude, "picture", evaluated=tokenizers is not None
-    )
+        return _built_in(config, held)
+    root, found = input_files(config.data, ImageTokenizer.suffixes, config.exclude, "picture", evaluated=evaluated)
     pictures, skipped = _describe(found, config)
     need_some(pictures, found, skipped, root, "picture")
-    if tokenizers is None:
+    if evaluated:
+        splits = dict.fromkeys(pictures, "valid")
+    else:
         again = copies({path: picture.digest for path, picture in pictures.items()}, "picture")
         skipped += again
         for copy in again:
             del pictures[copy.path]
         splits = split_files(root, dict.fromkeys(pictures, 1.0), config.valid_share)
-        color = config.color == "color" or (config.color == "auto" and not all(p.grey for p in pictures.values()))
-        chosen = config.tokenizer(color)
-        trained = [path for path in pictures if splits[path] == "train"]
-        chosen.fit(trained[:: -(-len(trained) // FITTED) or 1])
-    else:
-        chosen, splits = tokenizers[0], dict.fromkeys(pictures, "valid")
+    chosen = held or _fitted(config, pictures, splits)
     facts, error = _facts(chosen, len(pictures)), _Error()
 
     def documents() -> Iterator[Document]:
@@ -122,7 +118,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if not config.objective.left_to_right:
         return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
     found = likelihood(model.decoder, held, config.model.max_seq_len)
-    alone = unigram_nats(stores["train"], held, _kinds(model.tokenizers[0]))
+    alone = unigram_nats(stores["train"], held, _kinds(model.tokenizer("image")))
     tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
     facts = json.loads((held.folder.parent / "corpus.json").read_text(encoding="utf-8"))
     return {
@@ -142,9 +138,29 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
         return []
     how = config.sampling
     made = model.generate(
-        variations=how.count, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
+        to="image", variations=how.count, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
     )  # fmt: skip
     return [sheet([np.asarray(picture) for picture in made], folder / f"step_{step:06}.png")]
+
+
+def _held(config: Config, tokenizers: Sequence[Any]) -> ImageTokenizer | None:
+    """The tokenizer for pictures that a trained model has. Raises ConfigError where settings say otherwise."""
+    held: ImageTokenizer | None = shared(tokenizers, "image")
+    if held is not None:
+        ours, theirs = config.tokenizer(config.color != "grey").to_dict(), held.to_dict()
+        for name in ("size", "patch", "codes", "levels", "fixed", *(["color"] if config.color != "auto" else [])):
+            if ours[name] != theirs[name]:
+                raise ConfigError(f"{name} is {ours[name]}, and the pictures of the model have {theirs[name]}; set it so")
+    return held
+
+
+def _fitted(config: Config, pictures: Mapping[Path, _Picture], splits: Mapping[Path, str]) -> ImageTokenizer:
+    """A new tokenizer, learned from the training part."""
+    grey = all(picture.grey for picture in pictures.values())
+    new = config.tokenizer(config.color == "color" or (config.color == "auto" and not grey))
+    trained = [path for path in pictures if splits[path] == "train"]
+    new.fit(trained[:: -(-len(trained) // FITTED) or 1])
+    return new
 
 
 @dataclass(frozen=True)
@@ -212,15 +228,16 @@ def _kinds(tokenizer: ImageTokenizer) -> np.ndarray:
     return np.repeat(np.arange(d["levels"] + len(sides)), [d["codes"]] * d["levels"] + sides)
 
 
-def _built_in(config: Config) -> Corpus:
+def _built_in(config: Config, held: ImageTokenizer | None) -> Corpus:
     """Drawn shapes in five colours."""
     for name in ("exclude", "strict", "valid_share"):
         if getattr(config, name):
             raise ConfigError(f"{name} means nothing to the built-in pictures; give --data, or leave it out")
     pictures = shapes(DRAWN, config.size)
     cut = DRAWN * 9 // 10
-    chosen = config.tokenizer(color=config.color != "grey")
-    chosen.fit(pictures[:cut])
+    chosen = held or config.tokenizer(color=config.color != "grey")
+    if held is None:
+        chosen.fit(pictures[:cut])
     facts, error = {**_facts(chosen, DRAWN), "source": "drawn shapes"}, _Error()
 
     def documents() -> Iterator[Document]:

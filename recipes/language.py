@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqmodal.config import RecipeConfig, SamplingConfig
-from seqmodal.data.corpus import Corpus
+from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.source import Skipped, watch
 from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
 from seqmodal.data.store import Store
@@ -70,20 +70,21 @@ class _File:
     cut: int = sys.maxsize  # units that come before the part held out
 
 
-def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
+def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = False) -> Corpus:
     """Read all files once to check them, drop copies, split, learn the tokenizer; encode on demand.
 
-    Of a single file the last tenth is held out, of several, whole files. With `tokenizers`, those of a trained model,
-    the texts are there to be evaluated: those of the folder's own test part where it has one, else all; none is
-    dropped.
+    Of a single file the last tenth is held out, of several, whole files. `tokenizers` are those of a trained model.
+    Where the texts are there for it to be `evaluated` on, they are those of the folder's own test part where it has
+    one, else all; none is dropped.
     """
+    held = _held(config, tokenizers)
     if config.data is None:
-        return _built_in(config)
-    root, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=tokenizers is not None)
+        return _built_in(config, held)
+    root, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=evaluated)
     files, skipped = _describe(found, config)
     need_some(files, found, skipped, root, "file")
-    if tokenizers is not None:
-        chosen, splits = tokenizers[0], dict.fromkeys(files, "valid")
+    if evaluated:
+        splits = dict.fromkeys(files, "valid")
     else:
         again = copies({path: file.digest for path, file in files.items()}, "text")
         skipped += again
@@ -92,7 +93,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         splits = split_files(root, {path: float(file.bytes) for path, file in files.items()}, config.valid_share)
         if len(files) == 1:
             files = {path: _cut(file, config.valid_share or 0.1) for path, file in files.items()}
-        chosen = _tokenizer(config, files, splits)
+    chosen = held or _tokenizer(config, files, splits)
     facts: dict[str, Any] = {
         "files": len(files),
         "characters": sum(file.characters for file in files.values()),
@@ -123,7 +124,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if not config.objective.left_to_right:
         return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
     found = likelihood(model.decoder, held, config.model.max_seq_len)
-    decode = model.tokenizers[0].decode_bytes
+    decode = _held(config, model.tokenizers).decode_bytes
     size = sum(len(decode(held[number].segments[0].ids)) for number in range(len(held)))
     loss = found.nats / found.count
     return {
@@ -138,12 +139,21 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     """A sample as a text file; none of a model that was not trained to go from left to right."""
     if not config.objective.left_to_right:
         return []
-    how, path = config.sampling, folder / f"step_{step:06}.txt"
+    how, path, chosen = config.sampling, folder / f"step_{step:06}.txt", _held(config, model.tokenizers)
     text = model.generate(
-        max_new_tokens=SHOWN, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
+        to=chosen.name, max_new_tokens=SHOWN, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
     )  # fmt: skip
-    model.tokenizers[0].write(text, path)
+    chosen.write(text, path)
     return [path]
+
+
+def _held(config: Config, tokenizers: Sequence[Any]) -> Any:
+    """The tokenizer that a trained model has for text, None where it has none. Raises ConfigError for another size."""
+    name = config.tokenizer if config.tokenizer in ("characters", "bytes") else "text"
+    held = shared(tokenizers, name)
+    if held is not None and config.vocab_size and config.vocab_size != (wanted := held.to_dict()["vocab_size"]):
+        raise ConfigError(f"vocab_size is {config.vocab_size}, and that of the model {wanted}; leave it out")
+    return held
 
 
 def _texts(path: Path, config: Config) -> Iterator[str | BadInput]:
@@ -242,7 +252,7 @@ def _document(tokenizer: Any, parts: list[str], name: str, split: str) -> Docume
     return Document((Segment(tokenizer.name, np.concatenate(ids)),), name, split)
 
 
-def _built_in(config: Config) -> Corpus:
+def _built_in(config: Config, held: Any) -> Corpus:
     """Python's own reference, in English; a topic that mostly stands inside others is left out."""
     from pydoc_data.topics import topics
 
@@ -259,11 +269,12 @@ def _built_in(config: Config) -> Corpus:
     names = sorted(kept)
     splits = {name: "valid" if number % 10 == 9 else "train" for number, name in enumerate(names)}
     learned = [kept[name] for name in names if splits[name] == "train"]
-    if config.tokenizer in ("text", "characters"):
+    chosen = held
+    if held is None and config.tokenizer in ("text", "characters"):
         wanted = config.vocab_size or _size(sum(map(len, learned)))
-        chosen: Any = TextTokenizer(wanted) if config.tokenizer == "text" else CharacterTokenizer()
+        chosen = TextTokenizer(wanted) if config.tokenizer == "text" else CharacterTokenizer()
         chosen.fit(learned if config.tokenizer == "text" else kept.values())
-    else:
+    elif held is None:
         chosen = _ready(config)
     facts = {
         "topics": len(kept),

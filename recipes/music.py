@@ -13,7 +13,7 @@ import numpy as np
 
 from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
-from seqmodal.data.corpus import Corpus
+from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.duplicates import minhash
 from seqmodal.data.source import Failure, Skipped, process_files, watch
 from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
@@ -38,20 +38,21 @@ class Config(RecipeConfig):
     """midi: one instrument, 388 events; band: programs and drums as well; auto: what the files need."""
 
 
-def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
+def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = False) -> Corpus:
     """Read all files once to describe them, drop copies, split by piece, choose the tokenizer; encode on demand.
 
-    With `tokenizers`, those of a trained model, the pieces are there to be evaluated: those of the folder's own test
-    part where it has one, else all; none is dropped.
+    `tokenizers` are those of a trained model. Where the pieces are there for it to be `evaluated` on, they are those of
+    the folder's own test part where it has one, else all; none is dropped.
     """
     if config.data is None:
-        return _built_in(config)
-    root, files = input_files(
-        config.data, MidiTokenizer.suffixes, config.exclude, "MIDI file", evaluated=tokenizers is not None
-    )
+        return _built_in(config, tokenizers)
+    root, files = input_files(config.data, MidiTokenizer.suffixes, config.exclude, "MIDI file", evaluated=evaluated)
     described, skipped = _describe(files, config)
     need_some(described, files, skipped, root, "MIDI file")
-    if tokenizers is None:
+    if evaluated:
+        splits = dict.fromkeys(described, "valid")
+        chosen = _midi(tokenizers)
+    else:
         again = copies({path: piece.summary.content_hash for path, piece in described.items()}, "music")
         skipped += again
         for copy in again:
@@ -63,9 +64,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] | None = None) -> Corpus:
         chosen = choose(summaries)
         if config.tokenizer not in ("auto", chosen.name):
             chosen = tokenizer(config.tokenizer, restrikes=False, longest=chosen.longest)
-    else:
-        splits = dict.fromkeys(described, "valid")
-        chosen = tokenizers[0]
+        chosen = shared(tokenizers, chosen.name, *(["band"] if config.tokenizer == "auto" else [])) or chosen
     facts: dict[str, Any] = {
         "files": len(described),
         "repaired": sum(piece.repaired for piece in described.values()),
@@ -103,7 +102,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
         return {}
     if not config.objective.left_to_right:
         return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
-    midi: MidiTokenizer = model.tokenizers[0]
+    midi = _midi(model.tokenizers)
     found = likelihood(model.decoder, held, config.model.max_seq_len)
     notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
     metrics = {
@@ -132,16 +131,22 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
         return []
     (sample,) = _sample(model, config, 1)
     path = folder / f"step_{step:06}.mid"
-    midi = model.tokenizers[0]
+    midi = _midi(model.tokenizers)
     midi.write(sample.item, path)
     return [path, *midi.show(sample.item, path.with_suffix(""))]
+
+
+def _midi(tokenizers: Sequence[Any]) -> MidiTokenizer:
+    """The one for music; of two, the one that came last."""
+    return next(tokenizer for tokenizer in reversed(tokenizers) if tokenizer.name in ("midi", "band"))
 
 
 def _sample(model: Any, config: Config, count: int) -> list[Any]:
     how = config.sampling
     return model.sample(
-        seconds=how.seconds, variations=count, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p
-    )
+        to=_midi(model.tokenizers).name, seconds=how.seconds, variations=count, seed=config.training.seed,
+        temperature=how.temperature, top_p=how.top_p,
+    )  # fmt: skip
 
 
 def _pieces(store: Store, midi: MidiTokenizer, most: int | None = None) -> Iterator[Notes]:
@@ -185,7 +190,7 @@ def _describe(files: list[Path], config: Config) -> tuple[dict[Path, _Piece], li
     return described, skipped
 
 
-def _built_in(config: Config) -> Corpus:
+def _built_in(config: Config, tokenizers: Sequence[Any]) -> Corpus:
     """Bach's chorales, four voices on an organ at one tempo."""
     for name in ("exclude", "strict", "valid_share"):
         if getattr(config, name):
@@ -198,15 +203,16 @@ def _built_in(config: Config) -> Corpus:
         for c in pieces
     ]
     longest = choose(map(summary, notes)).longest
-    chosen = tokenizer("midi", program=19, stretch=0.0, restrikes=False, longest=longest)  # one tempo, one keyboard
+    own = tokenizer("midi", program=19, stretch=0.0, restrikes=False, longest=longest)  # one tempo, one keyboard
+    chosen = shared(tokenizers, "midi", *(["band"] if config.tokenizer == "auto" else [])) or own
     documents = (
-        Document((Segment("midi", chosen.encode(n)),), c.name, c.split) for n, c in zip(notes, pieces, strict=True)
+        Document((Segment(chosen.name, chosen.encode(n)),), c.name, c.split) for n, c in zip(notes, pieces, strict=True)
     )
     facts = {
         "files": len(pieces),
         "notes": sum(map(len, notes)),
         "hours": round(sum(n.duration for n in notes) / 3600, 2),
-        "tokenizer": f"midi, {chosen.vocab_size} events",
+        "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
         "source": "Bach's chorales, from music21",
     }
     return Corpus([chosen], documents, [], facts)

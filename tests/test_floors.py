@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 BASE = {"seqmodal.config", "seqmodal.errors", "seqmodal.show", "seqmodal.__version__"}
 F1 = {"seqmodal.nn", "seqmodal.tokenizers"}
 F2 = {"seqmodal.decoder", "seqmodal.data", "seqmodal.sequence", "seqmodal.objective"}
+F2 |= {"seqmodal.inputs", "seqmodal.outputs"}
 F3 = {"seqmodal.generation", "seqmodal.evaluation", "seqmodal.checkpoint", "seqmodal.gpt2", "seqmodal.prompt"}
+F3 |= {"seqmodal.transfer"}
 F4 = {"seqmodal.model", "seqmodal.training"}
 FACE = {"seqmodal"}  # `seqmodal.train` and its like reach up to the fourth floor
 MAY: dict[str, set[str]] = {
@@ -31,6 +33,8 @@ MAY: dict[str, set[str]] = {
     "seqmodal.sequence": BASE | F1,
     "seqmodal.objective": BASE | F1 | {"seqmodal.sequence"},
     "seqmodal.data": BASE | F1 | {"seqmodal.sequence", "seqmodal.objective"},
+    "seqmodal.inputs": BASE | F1 | {"seqmodal.sequence", "seqmodal.data"},
+    "seqmodal.outputs": BASE | F1,
     **dict.fromkeys(F3, BASE | F1 | F2),
     "seqmodal.model": BASE | F1 | F2 | F3,
     "seqmodal.training": BASE | F1 | F2 | F3 | {"seqmodal.model"},  # it writes samples while it trains

@@ -90,7 +90,7 @@ def test_a_folder_may_say_itself_what_is_held_out(tmp_path: Path) -> None:
         write(tmp_path / split / f"{seed}.md", made_up(seed))
     found = prepare(language, Config(data=str(tmp_path)))
     assert [len(texts_of(found, split)) for split in ("train", "valid", "test")] == [2, 1, 1]
-    tested = corpus(Config(data=str(tmp_path)), [ByteTokenizer()])
+    tested = corpus(Config(data=str(tmp_path), tokenizer="bytes"), [ByteTokenizer()], evaluated=True)
     assert [(Path(d.name).name, d.split) for d in tested.documents] == [("3.md", "valid")]
 
 

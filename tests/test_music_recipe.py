@@ -128,7 +128,7 @@ def test_excluded_files_are_not_looked_at(mixed: tuple[Path, Prepared]) -> None:
 
 def test_files_for_evaluation_are_all_kept_with_the_tokenizer_of_the_model(mixed: tuple[Path, Prepared]) -> None:
     midi = MidiTokenizer(program=19)
-    found = corpus(Config(data=str(mixed[0])), tokenizers=[midi])
+    found = corpus(Config(data=str(mixed[0])), [midi], evaluated=True)
     documents = list(found.documents)
     assert found.tokenizers[0] is midi
     assert len(documents) == found.facts["files"] == 2 * FAMILIES + 2 and {d.split for d in documents} == {"valid"}
@@ -242,7 +242,7 @@ def test_drums_alone_say_nothing_of_a_model_for_one_instrument(tmp_path: Path) -
     write_midi(tmp_path / "drums.mid", melody(2, drum=True))
     config = Config(data=str(tmp_path))
     with pytest.raises(BadInput, match=r"nothing here can be evaluated on[^$]*drums"):
-        prepare(music, config, [MidiTokenizer()])
+        prepare(music, config, [MidiTokenizer()], evaluated=True)
     with pytest.raises(BadInput, match=r"drums\.mid.*--strict"):
         prepare(music, replace(config, tokenizer="midi", strict=True))
 

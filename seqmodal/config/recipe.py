@@ -19,7 +19,7 @@ class TrainingConfig:
     minutes: float = 0.0
     """Train for about this long, whatever `steps` says: a few are measured, then their number is fixed."""
     batch_size: int = 0
-    """Windows in a step."""
+    """Windows in a step; where documents are learned whole, as many as fit into so many of the longest."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices of the blocks and AdamW for the rest; adamw: AdamW for everything."""
     matrix_lr: float = 0.025
@@ -28,6 +28,8 @@ class TrainingConfig:
     """Learning rate of AdamW."""
     weight_decay: float = 0.0
     """Decoupled decay of the matrices."""
+    label_smoothing: float = 0.0
+    """Share of each target that goes to all ids alike (Szegedy et al. 2016); the losses that are shown are without."""
     schedule: Literal["wsd", "cosine", "inverse_sqrt"] = "wsd"
     """How the learning rate falls after its warm-up. wsd: not at first, then linearly; cosine: at once, along a half
     wave; inverse_sqrt: with the root of the steps (2017)."""
@@ -71,6 +73,8 @@ class TrainingConfig:
             raise ConfigError(
                 f"warmup {self.warmup} and decay {self.decay} are shares of the steps: together at most 1"
             )
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it is a share, from 0 to below 1")
         if not 0 <= self.final_lr <= 1:
             raise ConfigError(f"final_lr is {self.final_lr}; it is a share of the full rate, 0 to 1")
 
@@ -111,6 +115,8 @@ class RecipeConfig:
     """Stop at the first file that cannot be used, instead of listing it in skipped.csv."""
     valid_share: float = 0.0
     """Share of the pieces kept for validation; 0: chosen for the corpus."""
+    init: str | None = None
+    """Run or model to go on from, GPT-2's folder too: its weights, shape and tokenizers; none: from nothing."""
     objective: Objective = field(default_factory=Causal)
     """What is predicted from what; causal: every id from those before it."""
     model: DecoderConfig = field(default_factory=DecoderConfig)

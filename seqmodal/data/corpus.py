@@ -22,13 +22,13 @@ from seqmodal.sequence import Document
 from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
 
 SPLITS = ("train", "valid", "test")
-NO_DATA = ("model", "training", "sampling", "objective")
+NO_DATA = ("init", "model", "training", "sampling", "objective")
 """Settings of a recipe that its corpus does not depend on."""
 
 
 @dataclass
 class Corpus:
-    """What a recipe's `corpus(config)` returns.
+    """What a recipe's `corpus` returns.
 
     Attributes:
         tokenizers: fitted, one a block of the vocabulary, in order.
@@ -43,9 +43,16 @@ class Corpus:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+def shared(tokenizers: Sequence[Any], *names: str) -> Any | None:
+    """The one of a model's tokenizers that a corpus is to use: of the first of these names that it has."""
+    held = {tokenizer.name: tokenizer for tokenizer in tokenizers}
+    return next((held[name] for name in names if name in held), None)
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus as token stores in `folder`: `stores[split]`, the tokenizers that made them, and facts for people."""
+    """A corpus as token stores in `folder`: `stores[split]`, their vocabulary, the tokenizers of its blocks in order, and
+    facts for people. Where a model was given, all its blocks and tokenizers are among them."""
 
     folder: Path
     tokenizers: Sequence[Tokenizer[Any]]
@@ -59,21 +66,28 @@ class Prepared:
         held = load_tokenizers(folder, tokenizers)
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         stores = {split: Store(folder / split) for split in SPLITS if (folder / split).is_dir()}
-        return cls(folder, held, Vocabulary.of(held), stores, facts)
+        vocabulary = next(iter(stores.values())).vocabulary if stores else Vocabulary.of(held)
+        return cls(folder, held, vocabulary, stores, facts)
 
 
-def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None = None) -> Prepared:
+def prepare(
+    recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] = (), vocabulary: Vocabulary | None = None,
+    *, evaluated: bool = False,
+) -> Prepared:  # fmt: skip
     """The stores of a recipe's corpus, made once and kept in the cache; made again where they are damaged there.
 
     Args:
-        recipe: a module with `corpus(config)`.
-        config: all but its `model`, `training`, `sampling` and `objective` bears on the corpus.
-        tokenizers: those of a trained model, to make a corpus for evaluating it.
+        recipe: a module with `corpus(config, tokenizers, evaluated)`.
+        config: all but its `init`, `model`, `training`, `sampling` and `objective` bears on the corpus.
+        tokenizers, vocabulary: those of a trained model. Its tokenizers are used where the corpus needs them; blocks are
+            appended to its vocabulary for those it lacks, and none is renumbered.
+        evaluated: make a corpus to judge that model on: everything is held out.
 
     Raises:
         BadInput: where nothing usable was found.
+        Mismatch: where the corpus brings another tokenizer of a name that the model has.
     """
-    folder = cache_folder() / "corpora" / _key(recipe, config, tokenizers)
+    folder = cache_folder() / "corpora" / _key(recipe, config, tokenizers, vocabulary, evaluated)
     own = getattr(recipe, "TOKENIZERS", None)
     if folder.is_dir():
         try:
@@ -83,8 +97,10 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
     making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(making, ignore_errors=True)
     try:
-        needed = "train" if tokenizers is None else "valid"
-        _make(recipe.corpus(config, tokenizers), making, str(config.data or recipe.__name__), needed)
+        given = ({"tokenizers": tokenizers} if tokenizers else {}) | ({"evaluated": True} if evaluated else {})
+        corpus = recipe.corpus(config, **given)
+        held, grown = _joined(tokenizers, vocabulary, corpus.tokenizers)
+        _make(corpus, held, grown, making, str(config.data or recipe.__name__), "valid" if evaluated else "train")
         try:
             making.replace(folder)
         except OSError:
@@ -95,14 +111,32 @@ def prepare(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[An
     return Prepared.open(folder, tokenizers=own)
 
 
-def _make(corpus: Corpus, folder: Path, where: str, needed: str) -> None:
+def _joined(
+    held: Sequence[Tokenizer[Any]], vocabulary: Vocabulary | None, brought: Sequence[Tokenizer[Any]]
+) -> tuple[list[Tokenizer[Any]], Vocabulary]:
+    """A model's tokenizers and those that a corpus brings beside them, and the vocabulary with a block for each."""
+    vocabulary = Vocabulary.of(held) if vocabulary is None else vocabulary
+    known = {tokenizer.name: tokenizer for tokenizer in held}
+    for new in brought:
+        if (same := known.get(new.name)) is None:
+            known[new.name], vocabulary = new, vocabulary.append(new.name, new.vocab_size)
+        elif same is not new and fingerprint(same) != fingerprint(new):
+            raise Mismatch(
+                f"the corpus needs a tokenizer {new.name} of {new.vocab_size} ids, and the model has another of that "
+                f"name, of {same.vocab_size}; a model works only with the tokenizers it was trained with"
+            )
+    return list(known.values()), vocabulary
+
+
+def _make(
+    corpus: Corpus, tokenizers: Sequence[Tokenizer[Any]], vocabulary: Vocabulary, folder: Path, where: str, needed: str
+) -> None:  # fmt: skip
     """Write the stores of a corpus. The documents are read once and go to their splits' stores as they come.
 
     Raises:
         BadInput: when no document belongs to the split that is `needed`.
     """
     folder.mkdir(parents=True)
-    vocabulary = Vocabulary.of(corpus.tokenizers)
     writers = {split: StoreWriter(folder / split, vocabulary) for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     for document in corpus.documents:
@@ -117,15 +151,19 @@ def _make(corpus: Corpus, folder: Path, where: str, needed: str) -> None:
         shown = "".join(f"\n  {s.path}: {s.reason}" for s in corpus.skipped[:5])
         raise BadInput(where, f"nothing here can be {use}; {len(corpus.skipped)} files were skipped{shown}")
     write_skipped(folder / "skipped.csv", corpus.skipped)
-    save_tokenizers(corpus.tokenizers, folder)
+    save_tokenizers(tokenizers, folder)
     facts = {**corpus.facts, "skipped": len(corpus.skipped)}
     (folder / "corpus.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def _key(recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]] | None) -> str:
+def _key(
+    recipe: Any, config: RecipeConfig, tokenizers: Sequence[Tokenizer[Any]], vocabulary: Vocabulary | None,
+    evaluated: bool,
+) -> str:  # fmt: skip
     """Changes with every file, setting and line of code that the stores depend on."""
     settings = {k: v for k, v in asdict(config).items() if k not in NO_DATA}
-    made_by = [__version__, settings, [fingerprint(t) for t in tokenizers or ()]]
+    model = [[fingerprint(t) for t in tokenizers], vocabulary and vocabulary.to_dict()]
+    made_by = [__version__, settings, model, evaluated]
     digest = hashlib.sha256(json.dumps(made_by, default=str).encode())
     for path in _sources(recipe):
         digest.update(path.read_bytes())

@@ -25,7 +25,8 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
     model = load(folder, tokenizers=own)
     stores = Prepared.open(folder / "data", tokenizers=own).stores
     if data is not None:
-        other = prepare(module, replace(config, data=data, exclude=exclude, strict=False), model.tokenizers)
+        changed = replace(config, data=data, exclude=exclude, strict=False)
+        other = prepare(module, changed, model.tokenizers, model.vocabulary, evaluated=True)
         if other.facts["skipped"]:
             listed = other.folder / "skipped.csv"
             print(f"{other.facts['skipped']} files were not used; {listed} says why", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from seqmodal.config import RecipeConfig, from_dict, preset, to_dict
+from seqmodal.config import DecoderConfig, RecipeConfig, from_dict, preset, to_dict
 from seqmodal.errors import BadInput, ConfigError
 
 PARTS = ("Config", "corpus", "judge", "show")
@@ -63,10 +63,26 @@ def _load(path: Path) -> ModuleType:
 
 
 def configure(
-    recipe: ModuleType, *, preset_name: str | None, file: str | Path | None, settings: dict[str, Any]
-) -> RecipeConfig:
-    """The recipe's configuration: its defaults, then the preset, then the YAML file, then `settings`."""
+    recipe: ModuleType, *, preset_name: str | None, file: str | Path | None, settings: dict[str, Any],
+    shape: DecoderConfig | None = None,
+) -> RecipeConfig:  # fmt: skip
+    """The recipe's configuration: its defaults, then the preset, then the YAML file, then `settings`.
+
+    Args:
+        recipe: has the defaults.
+        preset_name: of a decoder.
+        file: YAML.
+        settings: fields, groups as dictionaries.
+        shape: of the model that is gone on from, in place of the default decoder.
+
+    Raises:
+        ConfigError: for a preset beside it, and for settings that are unknown or mean nothing.
+    """
     config: RecipeConfig = recipe.Config()
+    if shape is not None:
+        if preset_name is not None:
+            raise ConfigError(f"preset {preset_name} and init do not go together: the model of init has a shape")
+        config = replace(config, model=shape)
     if preset_name is not None:
         chosen = preset(preset_name)
         config = replace(config, model=chosen.model, training=replace(config.training, **chosen.training))
