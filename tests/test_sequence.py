@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import Digits
+from toy import Digits, Grid
 
 from seqmodal.errors import ConfigError, Mismatch
-from seqmodal.sequence import Composed, Document, Segment, compose
+from seqmodal.sequence import NOWHERE, Composed, Document, Segment, compose, located
 from seqmodal.tokenizers import Vocabulary
 
 VOCABULARY = Vocabulary.of([Digits("a", 10), Digits("b", 5)])
 A, B = VOCABULARY.block("a"), VOCABULARY.block("b")
 FIELDS = ("ids", "targets", "weight", "block", "span")
+GRID = Grid()
+SEVERAL = Vocabulary.of([Digits("a", 10), GRID])
 
 
 def segment(block: str, *ids: int, **more: object) -> Segment:
@@ -114,3 +116,68 @@ def test_varying_touches_content_inside_the_stretch_only() -> None:
     assert seen == [("a", [2, 3]), ("b", [0])]
     a, b = A.first_content, B.first_content
     assert composed.ids.tolist() == [a + 2, a + 2, a + 3, a + 3, A.end, B.begin, b, b]
+
+
+def test_features_stand_at_nulls_and_lie_where_the_ids_would() -> None:
+    picture = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    given = Segment.of(GRID, picture, loss=0, both_ways=True, features=True)
+    composed = compose(Document((given, segment("a", 7))), SEVERAL)
+    a, grid = SEVERAL.block("a"), SEVERAL.block("grid")
+    null = [SEVERAL.null] * 6
+    assert composed.ids.tolist() == [1, grid.begin, *null, grid.end, a.begin, a.first_content + 7, a.end, 2]
+    assert composed.block.tolist() == [0, *[2] * 8, *[1] * 3, 0]
+    assert composed.weight.tolist() == [0] * 8 + [1] * 4 + [0]  # no null is a target
+    assert composed.span.tolist() == [0, *[1] * 8, 0, 0, 0, 0]
+    assert composed.features is not None and composed.coordinates is not None
+    np.testing.assert_array_equal(composed.features[2:8], GRID.features(picture))
+    assert not composed.features[:2].any() and not composed.features[8:].any()
+    places = [[NOWHERE] * 2] * 2 + [[r, c] for r in range(2) for c in range(3)] + [[NOWHERE] * 2] * 5
+    assert composed.coordinates.tolist() == places
+    part = composed.part(3, 6)
+    assert part.features is not None and part.features.tolist() == composed.features[3:6].tolist()
+
+
+@given(st.integers(0, 14), st.integers(0, 14))
+def test_a_stretch_has_its_features_and_coordinates(start: int, length: int) -> None:
+    picture = np.linspace(0, 1, 6).reshape(2, 3)
+    parts = (Segment.of(GRID, picture, loss=0, features=True), Segment.of(GRID, picture))
+    whole, part = (compose(Document(parts), SEVERAL, *at) for at in ((), (start, start + length)))
+    for name in ("features", "coordinates"):
+        expected, found = getattr(whole, name)[start : start + length], getattr(part, name)
+        empty = 0.0 if name == "features" else NOWHERE
+        assert np.array_equal(expected, found) if found is not None else (expected == empty).all()
+
+
+def test_coordinates_come_from_the_tokenizer() -> None:
+    document = Document((segment("a", 1), Segment("grid", np.array([5, 6, 7, 8]))))
+    found = located(document, [Digits("a", 10), GRID])
+    assert found.segments[0].coordinates is None
+    assert found.segments[1].coordinates.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    kept = located(Document((Segment("grid", np.array([5]), coordinates=np.array([[9, 9]])),)), [GRID])
+    assert kept.segments[0].coordinates.tolist() == [[9, 9]]
+
+
+def test_features_are_only_read() -> None:
+    vectors = np.zeros((2, 3), np.float32)
+    with pytest.raises(ConfigError, match="only read"):
+        Segment("a", features=vectors)
+    with pytest.raises(ConfigError, match="only read"):
+        Segment("a", np.array([1]), 0.0, features=vectors)
+    with pytest.raises(ConfigError, match="one for each"):
+        Segment("a", np.array([1]), coordinates=np.zeros((2, 2), int))
+    with pytest.raises(ConfigError, match="no features"):
+        Segment.of(Digits(), [1, 2], features=True)
+    with pytest.raises(ConfigError, match="null"):
+        compose(Document((Segment("a", loss=0, features=vectors),)), Vocabulary.single("a", 9, bos=1, eos=1))
+    with pytest.raises(ConfigError, match="keep the number"):
+        compose(Document((Segment.of(GRID, np.ones((1, 3))),)), SEVERAL, vary=lambda block, ids: ids[1:])
+
+
+def test_without_its_condition_a_document_has_one_null() -> None:
+    given = (segment("a", 1, 2, loss=0), Segment.of(GRID, np.ones((1, 3)), loss=0, features=True))
+    bare = Document((*given, segment("b", 3))).without_condition()
+    composed = compose(bare, VOCABULARY)
+    assert composed.ids.tolist() == [1, VOCABULARY.null, B.begin, B.first_content + 3, B.end, 2]
+    assert composed.weight.tolist() == [0, 1, 1, 1, 1, 0]
+    alone = Document((segment("a", 1),))
+    assert alone.without_condition() is alone

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import Digits
+from toy import Digits, Grid
 
-from seqmodal.data.store import Store, StoreWriter, write_store
+from seqmodal.data.store import BlockShape, Store, StoreWriter, write_store
 from seqmodal.errors import BadInput, Mismatch
 from seqmodal.sequence import Document, Segment, compose
 from seqmodal.tokenizers import Vocabulary
@@ -137,3 +137,72 @@ def test_damaged_stores_are_refused_at_opening(folder: Path, damage: Callable[[P
     damage(folder)
     with pytest.raises(BadInput, match=str(folder)):
         Store(folder)
+
+
+SEVERAL = Vocabulary.of([Digits("a", 10), Grid()])
+
+
+def rich(rng: np.random.Generator) -> list[Document]:
+    """Features and coordinates here and there, and segments of no places."""
+    made = []
+    for rows in (2, 1, 0, 3):
+        picture = rng.random((rows, 3))
+        given = Segment.of(Grid(), picture, loss=0, both_ways=True, features=True)
+        made += [Document((given, Segment("a", np.arange(rows)))), Document((Segment.of(Grid(), picture),))]
+    return [*made, Document((Segment("a", np.arange(4)),))]
+
+
+def test_features_and_coordinates_come_back(tmp_path: Path) -> None:
+    written = rich(np.random.default_rng(0))
+    store = write_store(tmp_path, written, SEVERAL)
+    assert {path.name for path in tmp_path.iterdir()} >= {"features.bin", "features.npy", "coordinates.bin"}
+    for number, document in enumerate(written):
+        for a, b in zip(store[number].segments, document.segments, strict=True):
+            assert len(a) == len(b) and a.ids.tolist() == b.ids.tolist()
+            for mine, theirs, step in ((a.features, b.features, 1e-3), (a.coordinates, b.coordinates, 0)):
+                assert (mine is None) == (theirs is None)
+                if mine is not None:
+                    np.testing.assert_allclose(mine, theirs, atol=step)
+        assert store.lengths[number] == len(compose(document, SEVERAL).ids)
+    assert store.shapes() == {"a": BlockShape(), "grid": BlockShape(2, 2, given=True, both_ways=True)}
+    base = store[0].segments[0].features
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_a_store_without_them_has_no_such_files(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"tokens.bin", "tokens.idx", "segments.npy", "store.json"}
+    assert Store(folder).shapes() == {"a": BlockShape(), "b": BlockShape()}
+
+
+BESIDE_DAMAGES = {
+    "no features": lambda folder: (folder / "features.bin").unlink(),
+    "no table": lambda folder: (folder / "coordinates.npy").unlink(),
+    "cut": cut("features.bin", 2),
+    "changed": poke("features.bin", 0, b"\x01\x01"),
+    "cut table": cut("features.npy", 8),
+    "other table": lambda folder: np.save(folder / "features.npy", np.zeros(3)),
+    "empty table": lambda folder: np.save(folder / "features.npy", np.load(folder / "features.npy")[:0]),
+    "other segments": lambda folder: np.save(folder / "features.npy", _moved(np.load(folder / "features.npy"))),
+}
+
+
+def _moved(where: np.ndarray) -> np.ndarray:
+    where["segment"] += 100
+    return where
+
+
+@pytest.mark.parametrize("damage", BESIDE_DAMAGES.values(), ids=BESIDE_DAMAGES.keys())
+def test_damaged_features_are_refused_at_opening(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    write_store(tmp_path, rich(np.random.default_rng(1)), SEVERAL)
+    damage(tmp_path)
+    with pytest.raises(BadInput, match=str(tmp_path)):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_features_that_float16_cannot_hold_are_not_written(tmp_path: Path, bad: float) -> None:
+    features = np.full((2, 2), bad, np.float32)
+    with pytest.raises(BadInput, match="finite"):
+        StoreWriter(tmp_path, SEVERAL).add(Document((Segment("grid", loss=0, features=features),)))

@@ -64,6 +64,37 @@ class Rising:
         return Rising(self.size)
 
 
+class Grid:
+    """Pictures three wide, of numbers from 0 to 1 in tenths: ids on a grid, and features."""
+
+    name, vocab_size, wide = "grid", 11, 3
+
+    def encode(self, item: Any) -> np.ndarray:
+        return np.rint(np.asarray(item, np.float32).ravel() * 10).astype(np.int32)
+
+    def decode(self, ids: np.ndarray) -> np.ndarray:
+        whole = np.resize(np.asarray(ids, np.float32) / 10, -(-len(ids) // self.wide) * self.wide)
+        whole[len(ids) :] = 0
+        return whole.reshape(-1, self.wide)
+
+    def features(self, item: Any) -> np.ndarray:
+        values = np.asarray(item, np.float32).ravel()
+        return np.stack([values - 0.5, values**2], axis=1)
+
+    def coordinates(self, ids: np.ndarray) -> np.ndarray:
+        return np.stack(np.divmod(np.arange(len(ids)), self.wide), axis=1).astype(np.int32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Grid:
+        return cls()
+
+    def examples(self, rng: np.random.Generator) -> list[np.ndarray]:
+        return [rng.random((2, self.wide))]
+
+
 class Palette:
     """Lists of colours, each taken for the nearest of a palette that was learned: NumPy arrays in `to_dict`."""
 

@@ -1,6 +1,7 @@
 """Tokens on disk, memory-mapped: Megatron's .bin/.idx, a sequence a segment, a document its run of segments.
 
-Beside them lie `segments.npy` (block, loss and both-ways of each segment) and `store.json` (vocabulary, names, hash).
+Beside them lie `segments.npy` (block, loss and both-ways of each segment) and `store.json` (vocabulary, names, hash),
+and, where segments have some, their features and their coordinates (`data/beside.py`).
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seqmodal.data.beside import Beside, BesideWriter
 from seqmodal.errors import BadInput
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers.vocabulary import Vocabulary
@@ -20,7 +23,26 @@ from seqmodal.tokenizers.vocabulary import Vocabulary
 MAGIC = b"MMIDIDX\x00\x00"
 CODES: dict[int, Any] = {8: np.uint16, 4: np.int32}
 AGAIN = "make it again with `seqmodal prepare`"
+BESIDE: dict[str, Any] = {"features": np.float16, "coordinates": np.int16}
+"""What a segment may have beside its ids, and how it is kept."""
 SEGMENT = np.dtype([("block", "u1"), ("loss", "f4"), ("both_ways", "?")])
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What the segments of a block have beside their ids, and how they are read.
+
+    Attributes:
+        features: numbers in each of their vectors; 0: there are none.
+        axes: coordinates of each place; 0: none.
+        given: whether some are given, and not learned.
+        both_ways: whether those are seen both ways.
+    """
+
+    features: int = 0
+    axes: int = 0
+    given: bool = False
+    both_ways: bool = False
 
 
 class StoreWriter:
@@ -37,18 +59,23 @@ class StoreWriter:
         self._documents = [0]
         self._segments: list[tuple[int, float, bool]] = []
         self._names: list[str] = []
+        self._beside = {name: BesideWriter(folder, name, dtype) for name, dtype in BESIDE.items()}
 
     def add(self, document: Document) -> None:
         """Append a document.
 
         Raises:
             Mismatch: for ids that are not its blocks'.
+            BadInput: for features that are no numbers of float16.
         """
         for segment in document.segments:
             self.vocabulary.to_global(segment.block, segment.ids)
             data = np.ascontiguousarray(segment.ids, dtype=CODES[self._code]).tobytes()
             self._bin.write(data)
             self._digest.update(data)
+            for name, writer in self._beside.items():
+                if (array := getattr(segment, name)) is not None:
+                    writer.add(len(self._lengths), array)
             self._lengths.append(len(segment.ids))
             self._segments.append((self.vocabulary.names.index(segment.block), segment.loss, segment.both_ways))
         self._documents.append(len(self._lengths))
@@ -66,6 +93,9 @@ class StoreWriter:
             file.write(np.array(self._documents, "<i8").tobytes())
         np.save(self.folder / "segments.npy", np.array(self._segments, SEGMENT))
         facts = {"vocabulary": self.vocabulary.to_dict(), "sha256": self._digest.hexdigest(), "names": self._names}
+        for name, writer in self._beside.items():
+            if (digest := writer.close()) is not None:
+                facts[name] = digest
         (self.folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -110,8 +140,16 @@ class Store:
             raise BadInput(folder, "its files do not fit each other", AGAIN)
         self._tokens = np.memmap(folder / "tokens.bin", dtype, "r") if size else np.zeros(0, dtype)
         self._check(sha256)
+        self._beside = {
+            name: Beside(folder, name, dtype, sequences, facts[name], AGAIN)
+            for name, dtype in BESIDE.items()
+            if name in facts
+        }
         marks = np.array([2 * block.marked for block in self.vocabulary.blocks])
-        each = self._lengths + marks[self._segments["block"]]
+        places = self._lengths.astype(np.int64)
+        if "features" in self._beside:
+            places += self._beside["features"].lengths
+        each = places + marks[self._segments["block"]]
         sums = np.concatenate([[0], np.cumsum(each, dtype=np.int64)])
         self.lengths: np.ndarray = sums[self._documents[1:]] - sums[self._documents[:-1]] + 2
         """(documents,) ids of each document when composed, all marks included."""
@@ -134,10 +172,29 @@ class Store:
         """Whether it holds segments that are seen both ways."""
         return bool(self._segments["both_ways"].any())
 
+    @property
+    def tasks(self) -> bool:
+        """Whether some document has several segments, such as a source and a target: what is then learned whole."""
+        return bool((np.diff(self._documents) > 1).any())
+
     def _segment(self, number: int) -> Segment:
         block, loss, both_ways = self._segments[number]
         ids = self._tokens[self._starts[number]:self._starts[number + 1]]
-        return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways))
+        more = {name: beside[number] for name, beside in self._beside.items()}
+        return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways), **more)
+
+    def shapes(self) -> dict[str, BlockShape]:
+        """What segments have of each block, by its name, for the blocks of tokenizers."""
+        found = {}
+        for block in self.vocabulary.content:
+            mine = self._segments["block"] == self.vocabulary.names.index(block.name)
+            given = mine & (self._segments["loss"] == 0)
+            features, axes = (
+                int(self._beside[name].widths[mine].max(initial=0)) if name in self._beside else 0 for name in BESIDE
+            )
+            both_ways = bool(self._segments["both_ways"][given].any())
+            found[block.name] = BlockShape(features, axes, bool(given.any()), both_ways)
+        return found
 
     def _check(self, sha256: str) -> None:
         """Every id lies in its block and no byte has changed; segment by segment, so that no large array is made."""

@@ -1,0 +1,175 @@
+"""What is added to the embeddings of a sequence of several modalities: features, a vector a modality, coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqmodal.data.store import BlockShape
+from seqmodal.sequence import NOWHERE, Composed
+from seqmodal.tokenizers.protocol import Located
+from seqmodal.tokenizers.vocabulary import Vocabulary
+
+WAVES = 16
+"""Sines and as many cosines that say a coordinate."""
+LONGEST = 1024.0
+"""Wavelength of the last of them; the first repeats after two places."""
+
+
+class BlockInput(nn.Module):
+    """What the positions of one block are given beside their ids.
+
+    Attributes:
+        vector: (D,), of the modality (4M and Unified-IO 2 have one); it begins at zero.
+        projection: (D, F), of features, whose product is normalised, so that they are as loud as an embedding.
+        axes: (D, 2 · WAVES · axes), of the sines of the coordinates: axial positions, an axis added to the other; any
+            coordinate has some. They begin at zero.
+    """
+
+    def __init__(self, shape: BlockShape, d_model: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.vector = nn.Parameter(torch.zeros(d_model))
+        self.projection = nn.Linear(shape.features, d_model, bias=False) if shape.features else None
+        self.axes = nn.Linear(2 * WAVES * shape.axes, d_model, bias=False) if shape.axes else None
+        if self.projection is not None:
+            bound = (3 / shape.features) ** 0.5
+            nn.init.uniform_(self.projection.weight, -bound, bound)
+        if self.axes is not None:
+            nn.init.zeros_(self.axes.weight)
+
+    def read(self, features: Tensor) -> Tensor:
+        """(n, F or more) to (n, D)."""
+        assert self.projection is not None
+        projected = self.projection(features[:, : self.shape.features])
+        return F.rms_norm(projected.float(), projected.shape[-1:])
+
+    def place(self, coordinates: Tensor) -> Tensor:
+        """(n, axes or more) to (n, D)."""
+        assert self.axes is not None
+        waves = 2 * math.pi / torch.logspace(
+            math.log2(2), math.log2(LONGEST), WAVES, base=2.0, device=coordinates.device
+        )  # fmt: skip
+        angles = coordinates[:, : self.shape.axes, None] * waves
+        placed: Tensor = self.axes(torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1))
+        return placed.float()
+
+
+class Inputs(nn.Module):
+    """The sum of what each block gives its positions, `extra` of a `Decoder`. Weights are kept by the block's name, so
+    that a model takes on blocks and the old ones stay as they are.
+
+    Args:
+        vocabulary: of the model.
+        shapes: of the blocks that have something beside their ids, or are several; see `Store.shapes`.
+        d_model: of the decoder.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, shapes: Mapping[str, BlockShape], d_model: int) -> None:
+        super().__init__()
+        self.vocabulary, self.d_model = vocabulary, d_model
+        self.blocks = nn.ModuleDict({name: BlockInput(shape, d_model) for name, shape in shapes.items()})
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, shapes: Mapping[str, BlockShape], d_model: int) -> Inputs | None:
+        """None where there is one block and it has nothing beside its ids: the decoder then needs no more."""
+        beside = any(shape.features or shape.axes for shape in shapes.values())
+        return cls(vocabulary, shapes, d_model) if beside or len(shapes) > 1 else None
+
+    @property
+    def shapes(self) -> dict[str, BlockShape]:
+        """By the block's name."""
+        return {name: self._block(name).shape for name in self.blocks}
+
+    def _block(self, name: str) -> BlockInput:
+        block = self.blocks[name]
+        assert isinstance(block, BlockInput)
+        return block
+
+    def forward(
+        self, ids: Tensor, block: Tensor, features: Tensor | None = None, coordinates: Tensor | None = None
+    ) -> Tensor:
+        """`extra` float32 (B, T, D).
+
+        Args:
+            ids: (B, T); features stand at nulls.
+            block: (B, T), index of each position's block.
+            features, coordinates: (B, T, F) and (B, T, axes), as `Composed` has them.
+        """
+        vectors = [torch.zeros(self.d_model, device=ids.device)] * len(self.vocabulary.blocks)
+        for name in self.blocks:
+            vectors[self.vocabulary.names.index(name)] = self._block(name).vector
+        extra = torch.stack(vectors)[block.long()]
+        for name in self.blocks:
+            mine, part = block == self.vocabulary.names.index(name), self._block(name)
+            if features is not None and part.projection is not None:
+                at = mine & (ids == self.vocabulary.null)
+                extra = extra.index_put((at,), extra[at] + part.read(features[at]))
+            if coordinates is not None and part.axes is not None:
+                at = mine & (coordinates[..., 0] != NOWHERE)
+                extra = extra.index_put((at,), extra[at] + part.place(coordinates[at]))
+        return extra
+
+
+class Onward:
+    """What is added to ids that come one by one, exactly as when they are read at once.
+
+    Args:
+        inputs: of the model.
+        prompt: what every row begins with: given segments, then one of `block` as far as it goes.
+        block: the one that goes on.
+        tokenizer: of that block.
+    """
+
+    def __init__(self, inputs: Inputs, prompt: Composed, block: str, tokenizer: Any) -> None:
+        vocabulary = inputs.vocabulary
+        found = vocabulary.block(block)
+        self.inputs, self.prompt, self.content = inputs, prompt, found.content_slice
+        self.number = vocabulary.names.index(block)
+        self.begin = 1 if found.begin is None else int(np.flatnonzero(prompt.ids == found.begin)[-1]) + 1
+        self.most_axes = max(shape.axes for shape in inputs.shapes.values())
+        on_grid = inputs.shapes[block].axes > 0 and isinstance(tokenizer, Located)
+        self.coordinates: Callable[[np.ndarray], np.ndarray] | None = tokenizer.coordinates if on_grid else None
+
+    def __call__(self, histories: Sequence[Sequence[int]], lengths: Sequence[int]) -> Tensor:
+        """`extra` (L, T, D) of the last `lengths[i]` ids of each history, the prompt included; padded on the right."""
+        device, room = next(self.inputs.parameters()).device, max(lengths)
+        runs = list(zip(histories, lengths, strict=True))
+        read = any(len(history) - length < len(self.prompt.ids) for history, length in runs)
+        rows = [self._last(history, length, room, read) for history, length in runs]
+        arrays = {name: torch.from_numpy(np.stack([row[name] for row in rows])).to(device) for name in rows[0]}
+        extra: Tensor = self.inputs(**arrays)
+        return extra
+
+    def _last(self, history: Sequence[int], length: int, room: int, features: bool) -> dict[str, np.ndarray]:
+        """The arrays of the last ids of a row, with anything behind them up to `room`; with features if asked for."""
+        start, prompt = len(history) - length, self.prompt
+
+        def last(array: np.ndarray, behind: int) -> np.ndarray:
+            laid = np.full((room, *array.shape[1:]), behind, array.dtype)
+            laid[: max(0, len(array) - start)] = array[start:]
+            return laid
+
+        row = {"ids": last(prompt.ids, 0), "block": last(prompt.block, self.number)}
+        row["ids"][:length] = history[start:]
+        if features and prompt.features is not None:
+            row["features"] = last(prompt.features, 0)
+        if self.most_axes:
+            known = prompt.coordinates
+            row["coordinates"] = laid = np.full((room, self.most_axes), NOWHERE, np.int32)
+            if known is not None:
+                laid[:, : known.shape[1]] = last(known, NOWHERE)
+        if self.coordinates is not None:
+            ids = np.asarray(history[self.begin :], np.int64)
+            inside = (ids >= self.content.start) & (ids < self.content.stop)
+            found = self.coordinates(ids[inside] - self.content.start)
+            places = np.full((len(ids), found.shape[1]), NOWHERE, np.int32)
+            places[inside] = found
+            laid[max(0, self.begin - start) : length, : found.shape[1]] = places[max(0, start - self.begin) :]
+        return row

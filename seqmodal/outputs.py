@@ -1,0 +1,77 @@
+"""Which ids compete at a target, and what the loss is of each modality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqmodal.config import Causal, Masked, Objective, Prefix
+from seqmodal.tokenizers.vocabulary import Vocabulary
+
+
+class Outputs:
+    """Nats of targets.
+
+    Where a vocabulary has several modalities, a target inside a segment competes with the content of its block and the
+    block's end, which are the rows that sampling allows there, and with nothing else: modalities do not push one
+    another away (the trouble of Chameleon), and what is learned is what is drawn from. Begins of segments, the end of a
+    document, and the targets of objectives that mix marks into the content compete with all rows. So does everything
+    where there is one modality: all that could be left out there are five marks.
+
+    Args:
+        vocabulary: of the model.
+        objective: what it learns.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, objective: Objective) -> None:
+        content = vocabulary.content
+        self.names = tuple(block.name for block in content)
+        restricted = len(content) > 1 and isinstance(objective, Causal | Prefix | Masked)
+        self._rows: list[slice | None] = [None]
+        group, number = np.zeros(vocabulary.size, np.int64), np.full(vocabulary.size, len(content), np.int64)
+        for at, block in enumerate(content):
+            inside = slice(block.first_content if block.end is None else block.end, block.content_slice.stop)
+            number[inside] = at
+            if restricted and block.marked:
+                group[inside] = len(self._rows)
+                self._rows.append(inside)
+        self._group, self._block = torch.from_numpy(group), torch.from_numpy(number)
+
+    def nats(self, decoder: Any, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood float32 (n,) and whether the target was the likeliest (n,).
+
+        Args:
+            decoder: for its `logits`.
+            hidden: (n, D).
+            targets: (n,).
+            smoothing: the share of a target that goes to all ids alike that compete.
+        """
+        if len(self._rows) == 1:
+            return self._competing(decoder.logits(hidden), targets, smoothing)
+        group = self._group.to(targets.device)[targets]
+        nats, best = hidden.new_zeros(len(targets), dtype=torch.float32), torch.zeros_like(targets, dtype=torch.bool)
+        for number, rows in enumerate(self._rows):
+            at = (group == number).nonzero()[:, 0]
+            if not len(at):
+                continue
+            logits, wanted = decoder.logits(hidden[at]), targets[at]
+            if rows is not None:
+                logits, wanted = logits[:, rows], wanted - rows.start
+            found, hit = self._competing(logits, wanted, smoothing)
+            nats, best = nats.index_put((at,), found), best.index_put((at,), hit)
+        return nats, best
+
+    @staticmethod
+    def _competing(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        nats = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+        return nats, logits.detach().argmax(dim=-1) == targets
+
+    def sums(self, targets: Tensor, values: Tensor) -> Tensor:
+        """(n,) values added up for each block whose content or end their targets are: (blocks,), as in `names`."""
+        number = self._block.to(targets.device)[targets]
+        summed = values.new_zeros(len(self.names) + 1).index_add(0, number, values)
+        return summed[:-1]
