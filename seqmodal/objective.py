@@ -7,6 +7,7 @@ does not see the id that it must predict, except where BERT leaves a chosen id a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
@@ -114,6 +115,11 @@ def capacity(objective: Objective, room: int) -> int:
         case Permutation(share=share):
             return next((n for n in range(room, 0, -1) if n + _count(share, n) <= room), 0)
     return room
+
+
+def needed(objective: Objective, targets: int) -> int:
+    """How many positions surely hold a document of so many targets: the least of which `capacity` is that many."""
+    return next(n for n in count(targets) if capacity(objective, n) >= targets)
 
 
 def must_suit(objective: Objective, context: int) -> None:

@@ -23,11 +23,14 @@ FIELDS = ("ids", "targets", "weight", "document")
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 
 
-def a_store(folder: str | Path, lengths: list[int]) -> Store:
-    """Documents in which no content id comes twice, so that a target tells where it stood."""
+def a_store(folder: str | Path, lengths: list[int], tasks: bool = True) -> Store:
+    """Documents in which no content id comes twice, so that a target tells where it stood; a segment before that, where
+    they are tasks."""
     starts = np.concatenate([[0], np.cumsum(lengths)])
     documents = (
-        Document((Segment("b", np.array([n % 100]), loss=0), Segment("a", np.arange(n) + start)))
+        Document(
+            (Segment("b", np.array([n % 100]), loss=0),) * tasks + (Segment("a", np.arange(n) + start),), str(n)
+        )
         for n, start in zip(lengths, starts[:-1], strict=True)
     )
     return write_store(Path(folder), documents, VOCABULARY)
@@ -163,7 +166,7 @@ def test_augmentation_that_leaves_nothing_does_no_harm(store: Store) -> None:
 @given(LENGTHS, st.integers(1, 40), st.integers(1, 5))
 def test_the_walk_takes_every_target_once(lengths: list[int], context: int, batch_size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = a_store(folder, lengths)
+        store = a_store(folder, lengths, tasks=False)
         seen: Counter[tuple[int, int, float]] = Counter()
         for batch in windows(store, context, batch_size):
             assert batch.ids.shape[0] <= batch_size and batch.ids.shape[1] <= context
@@ -173,9 +176,9 @@ def test_the_walk_takes_every_target_once(lengths: list[int], context: int, batc
 
 
 def test_the_walk_starts_each_document_at_its_start_and_cuts_every_context(tmp_path: Path) -> None:
-    store = a_store(tmp_path, [100])
+    store = a_store(tmp_path, [100], tasks=False)
     rows = [row for batch in windows(store, 40, 2) for row in zip(batch.ids, batch.document, strict=True)]
-    assert [int((document >= 0).sum()) for _, document in rows] == [40, 40, 26]
+    assert [int((document >= 0).sum()) for _, document in rows] == [40, 40, 23]
     assert rows[0][0][0] == VOCABULARY.bos
 
 
@@ -195,7 +198,7 @@ def test_segments_seen_both_ways_are_refused_and_not_read_as_causal(tmp_path: Pa
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
 def test_a_share_of_the_windows_is_evenly_taken(tmp_path: Path, share: float) -> None:
-    store = a_store(tmp_path, [60] * 9)
+    store = a_store(tmp_path, [60] * 9, tasks=False)
     whole, part = list(windows(store, 8, 4)), list(windows(store, 8, 4, share))
     assert len(part) == max(1, round(share * len(whole)))
     kept = [next(i for i, b in enumerate(whole) if b.ids.shape == a.ids.shape and (b.ids == a.ids).all()) for a in part]

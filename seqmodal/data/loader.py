@@ -71,7 +71,7 @@ class Batches:
     ) -> None:  # fmt: skip
         if not len(store):
             raise BadInput(store.folder, "the store is empty; there is nothing to learn from")
-        vocabulary = _suited(store, objective, context)
+        vocabulary = suited(store, objective, context)
         self.store, self.context, self.batch_size, self.seed = store, context, batch_size, seed
         self.augment, self.objective, self.vocabulary = dict(augment or {}), objective, vocabulary
         self._targets = store.lengths - 1  # a document of n ids has n - 1 targets
@@ -80,10 +80,15 @@ class Batches:
         self.windows = -(-self.total // self._width)
         self._epoch, self._plan = -1, (np.zeros(0, np.int64),) * 3 + (0,)
 
+    @property
+    def per_epoch(self) -> float:
+        """Batches in an epoch."""
+        return self.windows / self.batch_size
+
     def batch(self, number: int) -> Batch:
         """Batch `number`, from 0 on without end."""
         rows = [self._row(*divmod(number * self.batch_size + r, self.windows)) for r in range(self.batch_size)]
-        return _stacked(rows)
+        return stacked(rows)
 
     def _epoch_plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Order of the documents, where each begins in the ring of targets, order of the windows, and the first cut."""
@@ -95,12 +100,12 @@ class Batches:
             self._epoch = epoch
         return self._plan
 
-    def _row(self, epoch: int, index: int) -> _Row:
+    def _row(self, epoch: int, index: int) -> Row:
         """One window: pieces of documents until it is full, then padding."""
         order, starts, permuted, cut = self._epoch_plan(epoch)
         first = int(permuted[index]) * self._width
         at, room = (first + cut) % self.total, min(self._width, self.total - first)
-        row = _Row(self.context, self.store.vocabulary.pad)
+        row = Row(self.context, self.store.vocabulary.pad)
         rng, chance = (np.random.default_rng([self.seed, epoch, index, use]) for use in (1, 2))
         place = int(np.searchsorted(starts, at, side="right")) - 1
         skip = at - int(starts[place])
@@ -126,7 +131,7 @@ def varied(augment: Mapping[str, Augment], rng: np.random.Generator) -> Vary:
     return lambda block, ids: augment[block](ids, rng) if block in augment else ids
 
 
-class _Row:
+class Row:
     """A row being filled."""
 
     def __init__(self, context: int, pad: int) -> None:
@@ -162,7 +167,7 @@ class _Row:
         self.documents += 1
 
 
-def _stacked(rows: Sequence[_Row]) -> Batch:
+def stacked(rows: Sequence[Row]) -> Batch:
     """The batch of some rows, with the arrays that any of them needs."""
     needed = set().union(*(row.needed for row in rows))
     return Batch(**{name: np.stack([row.arrays[name] for row in rows]) for name in needed})
@@ -171,12 +176,15 @@ def _stacked(rows: Sequence[_Row]) -> Batch:
 def windows(
     store: Store, context: int, batch_size: int = 8, share: float = 1.0, objective: Objective = CAUSAL
 ) -> Iterator[Batch]:
-    """Each document alone, in segments of `context` positions that do not overlap, the short remainder included.
+    """Each document alone, in segments of `context` positions that do not overlap, the short remainder included; where
+    documents have several segments, as tasks do, each whole, however long it is.
 
     Segments of like length share a batch, so that little is padded. With a `share` below 1, only that share of the
     batches, at least one, evenly taken. What the objective leaves to chance depends on the document and place alone.
     """
-    vocabulary, width = _suited(store, objective, context), capacity(objective, context)
+    vocabulary, width = suited(store, objective, context), capacity(objective, context)
+    if store.tasks:
+        width = int(store.lengths.max())
     targets = (store.lengths - 1).tolist()
     places = [(min(width, n - at), d, at) for d, n in enumerate(targets) for at in range(0, n, width)]
     places.sort(key=lambda place: -place[0])
@@ -187,13 +195,13 @@ def windows(
         for size, document, at in places[first : first + batch_size]:
             piece, chance = compose(store[document], vocabulary, at, at + size + 1), (FIXED, document, at)
             pieces.append(arrange(objective, piece, np.random.default_rng(chance), vocabulary))
-        rows = [_Row(max(map(len, pieces)), vocabulary.pad) for _ in pieces]
+        rows = [Row(max(map(len, pieces)), vocabulary.pad) for _ in pieces]
         for row, arranged in zip(rows, pieces, strict=True):
             row.add(arranged)
-        yield _stacked(rows)
+        yield stacked(rows)
 
 
-def _suited(store: Store, objective: Objective, context: int) -> Vocabulary:
+def suited(store: Store, objective: Objective, context: int) -> Vocabulary:
     """The vocabulary with the objective's marks.
 
     Raises:

@@ -50,6 +50,11 @@ class StreamBatches:
         self._epoch, self._ring = -1, (np.zeros(0, np.int64),) * 2 + (0,)
         self._parts: list[_Part | None] = [None] * batch_size
 
+    @property
+    def per_epoch(self) -> float:
+        """Batches in an epoch."""
+        return self.total / (self.batch_size * self.context)
+
     def batch(self, number: int) -> Batch:
         """Batch `number`, from 0 on without end."""
         rows = _blank(self.batch_size, self.context, self.store)

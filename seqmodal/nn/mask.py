@@ -29,7 +29,11 @@ class Mask:
 
     def simplified(self) -> Mask | None:
         """The same mask without the parts that say nothing, None when nothing is left: then fused kernels apply."""
-        document = self.document if self.document is not None and bool((self.document != 0).any()) else None
+        document = self.document
+        if document is not None:
+            alone = not bool((document > 0).any() or (document[:, 1:] > document[:, :-1]).any())
+            padded = bool((document < 0).any())  # behind the one document of each row, where causality hides it
+            document = None if alone and not (padded and self.order is not None) else document
         span = self.span if self.span is not None and bool((self.span != 0).any()) else None
         if document is None and span is None and self.order is None:
             return None

@@ -15,12 +15,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from seqmodal.config import TrainingConfig
 from seqmodal.data.loader import Batch, Batches
 from seqmodal.data.stream import StreamBatches
+from seqmodal.data.whole import WholeBatches
 from seqmodal.decoder import Decoder
 from seqmodal.errors import SeqmodalError
 from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
 
+TrainingBatches = Batches | WholeBatches | StreamBatches
 BAD_STEPS = 3
 """So many steps in a row without a finite loss or gradient end the training."""
 
@@ -32,19 +34,20 @@ def as_tensors(batch: Batch) -> dict[str, Tensor]:
 
 
 def loss_and_memory(
-    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None = None
+    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None = None, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
     """Weighted cross-entropy over the targets of a batch, in nats: the sum, the sum of the weights, and the memory that
     the next batch goes on from, for a decoder that has one.
 
-    Logits are computed where a target counts and nowhere else. While training, what the stack asks for (`aux_loss`) is
-    added for each target.
+    Logits are computed where a target counts and nowhere else. Of the weight of a target the share `smoothing` goes to
+    all ids alike. While training, what the stack asks for (`aux_loss`) is added for each target.
     """
     mask = Mask(*(batch.get(name) for name in ("document", "span", "order", "reveal")))
     output = decoder(batch["ids"], batch.get("positions"), mask=mask, state=memory)
     counts = batch["weight"] > 0
     weight = batch["weight"][counts]
-    nats = F.cross_entropy(decoder.logits(output.hidden[counts]), batch["targets"][counts], reduction="none")
+    logits, targets = decoder.logits(output.hidden[counts]), batch["targets"][counts]
+    nats = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
     total = (nats * weight).sum()
     if output.aux_loss is not None and decoder.training:
         total = total + output.aux_loss * weight.sum()
@@ -78,7 +81,7 @@ class LitDecoder(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """Loss in nats per target; None, which skips the step, when it is not finite."""
-        total, weight, self.memory = self._loss(batch, self.memory)
+        total, weight, self.memory = self._loss(batch, self.memory, self.config.label_smoothing)
         loss = total / torch.where(weight > 0, weight, 1)  # a segment may be all source, and have no target
         if torch.isfinite(loss):
             return loss
@@ -87,9 +90,9 @@ class LitDecoder(pl.LightningModule):
         return None
 
     def _loss(
-        self, batch: dict[str, Tensor], memory: SegmentMemory | None
+        self, batch: dict[str, Tensor], memory: SegmentMemory | None, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
-        return loss_and_memory(self.decoder, batch, self.decoder.memory_for(len(batch["ids"]), memory))
+        return loss_and_memory(self.decoder, batch, self.decoder.memory_for(len(batch["ids"]), memory), smoothing)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.memory is not None:
@@ -140,7 +143,7 @@ class LitDecoder(pl.LightningModule):
 class _Stream(IterableDataset[dict[str, Tensor]]):
     """Batches from number `start` on, without end."""
 
-    def __init__(self, batches: Batches | StreamBatches, start: int) -> None:
+    def __init__(self, batches: TrainingBatches, start: int) -> None:
         self.batches, self.start = batches, start
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -153,7 +156,7 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
 class SequenceDataModule(pl.LightningDataModule):
     """Training batches by number, so that a resumed run goes on exactly where it stopped; validation as a list."""
 
-    def __init__(self, batches: Batches | StreamBatches, validation: list[Batch]) -> None:
+    def __init__(self, batches: TrainingBatches, validation: list[Batch]) -> None:
         super().__init__()
         self.batches, self.validation = batches, validation
 

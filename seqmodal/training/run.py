@@ -28,6 +28,7 @@ from seqmodal.config import Causal, RecipeConfig, from_dict
 from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.loader import Batch, Batches, windows
 from seqmodal.data.stream import StreamBatches, segments
+from seqmodal.data.whole import WholeBatches, must_fit
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists
 from seqmodal.model import Model
@@ -36,7 +37,7 @@ from seqmodal.tokenizers.protocol import Located
 from seqmodal.tokenizers.tally import num_counters, tally_effects
 from seqmodal.training.hardware import cores, device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
-from seqmodal.training.lit import LitDecoder, SequenceDataModule
+from seqmodal.training.lit import LitDecoder, SequenceDataModule, TrainingBatches
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
 from seqmodal.training.record import Record, Samples, read_metrics
 from seqmodal.training.scale import OVERHEAD, adapt, fix_steps, validation_share
@@ -105,11 +106,14 @@ def train(
     if chosen.model.tally is None:
         counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
-    whole = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers)
-    window, chosen = chosen.model.window, adapt(chosen, prepared.stores["train"], whole)
+    window, stores = chosen.model.window, prepared.stores
+    chosen = adapt(chosen, stores["train"], stores.get("valid"), _whole(prepared, chosen))
     chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
-    chosen, seconds = fix_steps(chosen, _batches(prepared, chosen), prepared.stores["train"])
-    console.print(summary(prepared, chosen, seconds))
+    batches = _batches(prepared, chosen)
+    if isinstance(batches, WholeBatches) and "valid" in stores:
+        must_fit(stores["valid"], chosen.objective, chosen.model.max_seq_len)
+    chosen, seconds = fix_steps(chosen, batches)
+    console.print(summary(prepared, chosen, batches.per_epoch, seconds))
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _must_be_free(folder)  # still: another process may have trained here meanwhile
@@ -121,11 +125,9 @@ def train(
         return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console)
 
 
-def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> Table:
+def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, seconds_a_step: float) -> Table:
     """What will be trained on what, for people."""
     model, training = config.model, config.training
-    tokens = prepared.stores["train"].num_tokens
-    seen = training.steps * training.batch_size * model.max_seq_len
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in prepared.facts.items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
@@ -143,7 +145,7 @@ def summary(prepared: Prepared, config: RecipeConfig, seconds_a_step: float) -> 
     table.add_row(
         "steps",
         f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
-        f"{seen / max(1, tokens):.1f} times over the data",
+        f"{training.steps / steps_an_epoch:.1f} times over the data",
     )
     table.add_row(
         "machine", f"{device()}, {torch.get_num_threads()} threads, {training.precision}"
@@ -172,8 +174,8 @@ def _fit(
     vocabulary = with_marks(prepared.vocabulary, config.objective)
     model = Model(decoder, vocabulary, prepared.tokenizers, folder, config.objective.kind)
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
-    tokens_per_step = training.batch_size * config.model.max_seq_len
-    record = Record(folder, tokens_per_step, console)
+    batches = _batches(prepared, config)
+    record = Record(folder, _targets(prepared, batches), console)
     stop = StopOnSignal(last)
     callbacks: list[pl.Callback] = [
         RandomState(),
@@ -217,7 +219,7 @@ def _fit(
         enable_model_summary=False,
     )
     lit = LitDecoder(decoder, training)
-    data = SequenceDataModule(_batches(prepared, config), validation)
+    data = SequenceDataModule(batches, validation)
     trainer.fit(lit, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if stop.received:
         console.print(
@@ -280,14 +282,26 @@ def _show(
         return []
 
 
-def _batches(prepared: Prepared, config: RecipeConfig) -> Batches | StreamBatches:
+def _whole(prepared: Prepared, config: RecipeConfig) -> bool:
+    """Whether documents are learned whole: tasks, and what ends by itself, as pictures do. A memory reads on anyway."""
+    located = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers)
+    return not config.model.memory and (located or prepared.stores["train"].tasks)
+
+
+def _targets(prepared: Prepared, batches: TrainingBatches) -> int:
+    """Of a training step, on average."""
+    return round(int((prepared.stores["train"].lengths - 1).sum()) / batches.per_epoch)
+
+
+def _batches(prepared: Prepared, config: RecipeConfig) -> TrainingBatches:
     train, training, context = prepared.stores["train"], config.training, config.model.max_seq_len
     augment = {t.name: t.augment for t in prepared.tokenizers if training.augment and hasattr(t, "augment")}
     if config.model.memory:
         return StreamBatches(
             train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment
         )
-    return Batches(
+    kind = WholeBatches if _whole(prepared, config) else Batches
+    return kind(
         train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment,
         objective=config.objective,
     )  # fmt: skip
@@ -300,7 +314,7 @@ def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
     if store is None or not config.training.evaluations:
         return []
     training, context = config.training, config.model.max_seq_len
-    seen = training.steps * training.batch_size * context
+    seen = training.steps * _targets(prepared, _batches(prepared, config))
     share = validation_share(seen, store.num_tokens, training.evaluations)
     if config.model.memory:
         return list(segments(store, context, training.batch_size, share))

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from seqmodal.config import RecipeConfig, Rotary
-from seqmodal.data.loader import Batches
+from seqmodal.config import Objective, RecipeConfig, Rotary
 from seqmodal.data.store import Store
-from seqmodal.data.stream import StreamBatches
 from seqmodal.decoder import Decoder
 from seqmodal.nn.state import SegmentMemory
+from seqmodal.objective import needed
 from seqmodal.training.hardware import device, nominal_speed, product_format
-from seqmodal.training.lit import LitDecoder, as_tensors, loss_and_memory
+from seqmodal.training.lit import LitDecoder, TrainingBatches, as_tensors, loss_and_memory
 
 DEFAULT_MINUTES = 10.0
 EPOCHS = 20
@@ -35,25 +34,21 @@ OVERHEAD = 1.08
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most targets of a step; a short run takes fewer, to have some `STEPS`."""
 STEPS = 1500
-TOGETHER = 8
-"""Documents in a context, where they are seen whole."""
 
 
-def adapt(config: RecipeConfig, train: Store, whole: bool = False) -> RecipeConfig:
+def adapt(config: RecipeConfig, train: Store, valid: Store | None = None, whole: bool = False) -> RecipeConfig:
     """Fill in all sizes but the number of steps.
 
     The context covers most documents, up to 1,024 positions; a quarter of it is the attention window where positions
     are rotary, there is no memory and the objective is causal, so that generation may go on past it; else all of it.
-    Where documents end by themselves and are seen `whole`, as pictures are, the window is instead as long as the
-    longest and the context several times that, so that few are cut at its ends.
+    Where documents are learned `whole`, the context is that of the longest, `valid` included, and so is the window.
     The decoder is the largest that the time allows to see `TOKENS_PER_PARAMETER`, at 6 operations a parameter and
     token, and that has no more than ten parameters for a token of the corpus.
     """
     model, training = config.model, config.training
-    longest = int(train.lengths.max())
-    context = model.max_seq_len or (_several(longest) if whole else _context(train))
-    streams = isinstance(model.position, Rotary) and not model.memory
-    window = model.window or ((min(longest, context) if whole else context // 4) if streams else 0)
+    context = model.max_seq_len or (_longest(config.objective, train, valid) if whole else _context(train))
+    streams = isinstance(model.position, Rotary) and not model.memory and not whole
+    window = model.window or (context // 4 if streams else 0)
     operations = (training.minutes or DEFAULT_MINUTES) * 60 * nominal_speed()
     if not (model.d_model and model.num_layers and model.num_heads):
         most = min((operations / 6 / TOKENS_PER_PARAMETER) ** 0.5, PARAMETERS_PER_TOKEN * train.num_tokens)
@@ -69,7 +64,7 @@ def adapt(config: RecipeConfig, train: Store, whole: bool = False) -> RecipeConf
     return replace(config, model=model, training=replace(training, batch_size=batch, precision=precision))
 
 
-def fix_steps(config: RecipeConfig, batches: Batches | StreamBatches, train: Store) -> tuple[RecipeConfig, float]:
+def fix_steps(config: RecipeConfig, batches: TrainingBatches) -> tuple[RecipeConfig, float]:
     """Measure a few steps, and turn the minutes into their number; without minutes, a given number stays.
 
     Returns:
@@ -82,8 +77,7 @@ def fix_steps(config: RecipeConfig, batches: Batches | StreamBatches, train: Sto
         minutes = training.minutes or DEFAULT_MINUTES
         steps = max(1, int(minutes * 60 / (seconds * OVERHEAD)))
         if not training.minutes:
-            epoch = train.num_tokens / (training.batch_size * config.model.max_seq_len)
-            steps = min(steps, max(300, round(EPOCHS * epoch)))
+            steps = min(steps, max(300, round(EPOCHS * batches.per_epoch)))
         steps = -(-steps // max(1, training.evaluations)) * max(1, training.evaluations)  # the last step is evaluated
     return replace(config, training=replace(training, steps=steps, minutes=0.0)), seconds
 
@@ -99,9 +93,9 @@ def _context(train: Store) -> int:
     return int(min(1024, max(64, 2 ** np.ceil(np.log2(long)))))
 
 
-def _several(longest: int) -> int:
-    """The power of two that holds `TOGETHER` documents of this length, up to 1,024, or one that is longer."""
-    return int(2 ** np.ceil(np.log2(max(longest, min(1024, TOGETHER * longest)))))
+def _longest(objective: Objective, *stores: Store | None) -> int:
+    """Positions that the longest document takes."""
+    return needed(objective, max(int(store.lengths.max()) for store in stores if store is not None) - 1)
 
 
 def _parameters(shape: tuple[int, int, int]) -> int:
@@ -114,7 +108,7 @@ def _heads(width: int, heads: int) -> int:
     return next(h for h in range(heads, 0, -1) if width % (2 * h) == 0)
 
 
-def _seconds_of_a_step(config: RecipeConfig, batches: Batches | StreamBatches) -> float:
+def _seconds_of_a_step(config: RecipeConfig, batches: TrainingBatches) -> float:
     """Median of a few steps of a throw-away model on the first batches."""
     where = device()
     lit = LitDecoder(Decoder(config.model), replace(config.training, steps=100)).to(where)
