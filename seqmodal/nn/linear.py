@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +17,22 @@ ONEDNN = torch.backends.mkldnn.is_available()
 ROWS = 8
 """Rows of input that oneDNN lays a copy out for; other numbers of rows read it as well."""
 
-Copy = tuple[tuple[tuple[int, int], ...], Tensor, Tensor | None]
+PATIENCE = 2
+"""Calls with few rows that weights answer themselves before they are copied: a prompt is read once, and a copy takes as
+long as many products."""
+
+
+@dataclass
+class _Copy:
+    """What weights were when they were first asked for, how often they have been, and the copy, weights and biases."""
+
+    made_of: tuple[tuple[int, int], ...]
+    calls: int = 0
+    made: tuple[Tensor, Tensor | None] | None = None
+
+
 _copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""By the first weight: what the copy was made of, the weights, the biases."""
+"""By the first weight."""
 
 
 def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
@@ -32,9 +47,9 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
         if x.numel() == x.shape[-1]:
             parts = [_one_row(x.reshape(1, -1), weight, bias) for weight, bias in maps]
             return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*x.shape[:-1], -1)
-        _, weight, bias = _copy_of(maps)
-        y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), weight, bias, "none", [], "")
-        return y.view(*x.shape[:-1], -1)
+        if (copy := _copy_of(maps)) is not None:
+            y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), *copy, "none", [], "")
+            return y.view(*x.shape[:-1], -1)
     parts = [F.linear(x, weight, bias) for weight, bias in maps]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
@@ -68,14 +83,19 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     return ONEDNN and not plain
 
 
-def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...]) -> Copy:
+def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...]) -> tuple[Tensor, Tensor | None] | None:
+    """The copy, where there is one by now."""
     made_of = tuple((part.data_ptr(), part._version) for pair in maps for part in pair if part is not None)
-    copy: Copy | None = _copies.get(maps[0][0])
-    if copy is None or copy[0] != made_of:
+    copy: _Copy | None = _copies.get(maps[0][0])
+    if copy is None or copy.made_of != made_of:
+        copy = _copies[maps[0][0]] = _Copy(made_of)
+    copy.calls += 1
+    if copy.made is None and copy.calls > PATIENCE:
         weights, biases = [weight for weight, _ in maps], [bias for _, bias in maps if bias is not None]
-        weight = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), ROWS)
-        copy = _copies[maps[0][0]] = made_of, weight, torch.cat(biases) if biases else None
-    return copy
+        whole = weights[0] if len(weights) == 1 else torch.cat(weights)
+        bias = biases[0] if len(biases) == 1 else torch.cat(biases) if biases else None
+        copy.made = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS), bias
+    return copy.made
 
 
 class Linear(nn.Linear):
