@@ -1,8 +1,8 @@
 """Seconds that a user waits: for help, for the first token of a model on the disk, for the first step of a training.
 
 Each measurement is a process of its own, counted from its start; printed is the median of some. The model is GPT-2
-small with random weights, the same files for Hugging Face's library and for ours; the training is of music on the
-built-in chorales, which are prepared before.
+small with random weights, the same files for Hugging Face's library and for ours; the training is of
+language on the built-in text, which is prepared before.
 
     .venv-bench/bin/python benchmarks/waiting.py
 """
@@ -59,12 +59,12 @@ from seqmodal.training import train
 from seqmodal.training.lit import LitDecoder
 def training_step(self, batch, index, plain=LitDecoder.training_step):
     if index < 2:
-        told(("train music: first batch", "train music: first step done")[index])
+        told(("train language: first batch", "train language: first step done")[index])
     return plain(self, batch, index)
 LitDecoder.training_step = training_step
 quick = dict(steps=2, evaluations=0, samples=0)
 with tempfile.TemporaryDirectory() as place:
-    train("music", out=place + "/run", training=quick, sampling=dict(count=1, seconds=1))
+    train("language", out=place + "/run", training=quick)
 """
 
 
