@@ -150,7 +150,7 @@ def _held(config: Config, tokenizers: Sequence[Any]) -> ImageTokenizer | None:
         ours, theirs = config.tokenizer(config.color != "grey").to_dict(), held.to_dict()
         for name in ("size", "patch", "codes", "levels", "fixed", *(["color"] if config.color != "auto" else [])):
             if ours[name] != theirs[name]:
-                raise ConfigError(f"{name} is {ours[name]}, and the pictures of the model have {theirs[name]}; set it so")
+                raise ConfigError(f"{name} is {ours[name]}, and pictures of the model have {theirs[name]}; set it so")
     return held
 
 

@@ -58,14 +58,29 @@ class Arranged:
 
 
 def with_marks(vocabulary: Vocabulary, objective: Objective) -> Vocabulary:
-    """The vocabulary with the marks that the objective needs, as a block of their own at its end."""
+    """The vocabulary with the marks that the objective needs, as a block of their own at its end; where it has such a
+    block, as that of a model that goes on learning may, these are its first ones.
+
+    Raises:
+        ConfigError: where that block has too few: it stands before others and cannot grow.
+    """
+    needed = 0
     match objective:
         case Masked() | Permutation():
-            return vocabulary.append(ADDED, MASK + 1, marked=False)
+            needed = MASK + 1
         case FillInTheMiddle():
-            return vocabulary.append(ADDED, MIDDLE + 1, marked=False)
+            needed = MIDDLE + 1
         case SpanCorruption(sentinels=sentinels):
-            return vocabulary.append(ADDED, SENTINELS + sentinels, marked=False)
+            needed = SENTINELS + sentinels
+    if not needed:
+        return vocabulary
+    if ADDED not in vocabulary.names:
+        return vocabulary.append(ADDED, needed, marked=False)
+    if (there := vocabulary.block(ADDED).num_content) < needed:
+        raise ConfigError(
+            f"the objective {objective.kind} needs {needed} marks, and the model that is gone on from has {there}; go "
+            "on with the objective that it learned, or with one that needs no marks: causal, prefix"
+        )
     return vocabulary
 
 

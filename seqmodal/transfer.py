@@ -15,8 +15,8 @@ from seqmodal.tokenizers.tally import num_counters
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 FREE = ("vocab_size", "max_seq_len", "window", "memory", "tally", "zero_init", "dropout")
-"""Fields in which a decoder may differ from the one it goes on from: no trained matrix has its shape or meaning by them,
-or its rows are carried over as far as they go."""
+"""Fields in which a decoder may differ from the one it goes on from: no trained matrix has its shape or meaning by
+them, or its rows are carried over as far as they go."""
 
 
 def shape_from(start: DecoderConfig, tokenizers: Sequence[Any]) -> DecoderConfig:
@@ -25,6 +25,15 @@ def shape_from(start: DecoderConfig, tokenizers: Sequence[Any]) -> DecoderConfig
     Counters of a tally are left to be chosen where it has those of all its tokenizers: a new tokenizer may bring more.
     """
     return replace(start, tally=None) if start.tally == num_counters(tokenizers) else start
+
+
+def laid_over(shape: DecoderConfig, wanted: DecoderConfig) -> DecoderConfig:
+    """`wanted` as it is where its sizes are given; else `shape` with what of `wanted` is not as by default."""
+    if wanted.d_model:
+        return wanted
+    default = DecoderConfig()
+    given = {f.name: getattr(wanted, f.name) for f in fields(DecoderConfig)}
+    return replace(shape, **{name: value for name, value in given.items() if value != getattr(default, name)})
 
 
 def choose_anew(model: DecoderConfig, start: DecoderConfig, objective: Objective, whole: bool) -> DecoderConfig:
@@ -57,8 +66,8 @@ def must_go_on(wanted: DecoderConfig, start: DecoderConfig) -> None:
             )
     if isinstance(start.position, Learned) and wanted.max_seq_len > start.max_seq_len:
         raise ConfigError(
-            f"model.max_seq_len is {wanted.max_seq_len}, and the model that is gone on from has learned a vector for each "
-            f"of {start.max_seq_len} positions and knows no others; that is the most"
+            f"model.max_seq_len is {wanted.max_seq_len}, and the model that is gone on from has learned a vector for "
+            f"each of {start.max_seq_len} positions and knows no others; that is the most"
         )
 
 
@@ -75,7 +84,7 @@ def carry_over(start: Decoder, vocabulary: Vocabulary, decoder: Decoder, grown: 
 
     Args:
         start, vocabulary: what is gone on from.
-        decoder, grown: of a shape that `must_go_on` lets through, and a vocabulary that has all the blocks of the other.
+        decoder, grown: of a shape that `must_go_on` lets through, and a vocabulary with all the blocks of the other.
     """
     weights = start.state_dict()
     for name, new in decoder.state_dict().items():

@@ -42,7 +42,12 @@ def prepare(given: list[str]) -> None:
     module, config, _ = _configured(recipe, rest, "prepare")
     from seqmodal.data.corpus import prepare as make
 
-    prepared = make(module, config)
+    model = None
+    if config.init is not None:
+        from seqmodal.model import load
+
+        model = load(config.init, tokenizers=getattr(module, "TOKENIZERS", None))
+    prepared = make(module, config, *([] if model is None else [model.tokenizers, model.vocabulary]))
     for name, value in prepared.facts.items():
         print(
             f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}"
@@ -109,6 +114,13 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
     module = find_recipe(recipe)
     preset, file = (_value(given, flag) for flag in ("--preset", "--config"))
     start = configure(module, preset_name=preset, file=file, settings={})
+    if (init := _value(given, "--init") or start.init) is not None:
+        from seqmodal.model import load
+        from seqmodal.transfer import shape_from
+
+        model = load(init, tokenizers=getattr(module, "TOKENIZERS", None))
+        shape = shape_from(model.decoder.config, model.tokenizers)
+        start = configure(module, preset_name=preset, file=file, settings={}, shape=shape)
     out = Annotated[str | None, tyro.conf.arg(help="The run folder; by default runs/RECIPE.")]
     extra: list[Any] = [
         *([("out", out, field(default=None))] if verb == "train" else []),

@@ -18,7 +18,7 @@ from seqmodal.data.cache import cache_folder
 from seqmodal.data.source import Skipped, all_files, write_skipped
 from seqmodal.data.store import Store, StoreWriter
 from seqmodal.errors import BadInput, Mismatch
-from seqmodal.sequence import Document
+from seqmodal.sequence import Document, located
 from seqmodal.tokenizers import Tokenizer, Vocabulary, fingerprint, load_tokenizers, save_tokenizers
 
 SPLITS = ("train", "valid", "test")
@@ -51,8 +51,8 @@ def shared(tokenizers: Sequence[Any], *names: str) -> Any | None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus as token stores in `folder`: `stores[split]`, their vocabulary, the tokenizers of its blocks in order, and
-    facts for people. Where a model was given, all its blocks and tokenizers are among them."""
+    """A corpus as token stores in `folder`: `stores[split]`, their vocabulary, the tokenizers of its blocks in order,
+    and facts for people. Where a model was given, all its blocks and tokenizers are among them."""
 
     folder: Path
     tokenizers: Sequence[Tokenizer[Any]]
@@ -79,8 +79,8 @@ def prepare(
     Args:
         recipe: a module with `corpus(config, tokenizers, evaluated)`.
         config: all but its `init`, `model`, `training`, `sampling` and `objective` bears on the corpus.
-        tokenizers, vocabulary: those of a trained model. Its tokenizers are used where the corpus needs them; blocks are
-            appended to its vocabulary for those it lacks, and none is renumbered.
+        tokenizers, vocabulary: those of a trained model. Its tokenizers are used where the corpus needs them; blocks
+            are appended to its vocabulary for those it lacks, and none is renumbered.
         evaluated: make a corpus to judge that model on: everything is held out.
 
     Raises:
@@ -140,7 +140,7 @@ def _make(
     writers = {split: StoreWriter(folder / split, vocabulary) for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     for document in corpus.documents:
-        writers[document.split].add(document)
+        writers[document.split].add(located(document, tokenizers))
         counts[document.split] += 1
     for split, writer in writers.items():
         writer.close()
@@ -178,7 +178,7 @@ def _key(
 def _sources(recipe: Any) -> Iterator[Path]:
     """The code that makes tokens: the recipe, the tokenizers, and this package."""
     yield Path(recipe.__file__)
-    yield from sorted(Path(__file__).parent.glob("*.py"))
+    yield from [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "sequence.py"]
     for name in ("tokenizers_ext", "seqmodal.tokenizers"):
         spec = importlib.util.find_spec(name)
         for place in spec.submodule_search_locations or () if spec else ():

@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file, save_file
 
 from seqmodal import __version__
 from seqmodal.checkpoint import save_model
@@ -31,7 +32,7 @@ from seqmodal.data.stream import StreamBatches, segments
 from seqmodal.data.whole import WholeBatches, must_fit
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, RunExists
-from seqmodal.model import Model
+from seqmodal.model import Model, load
 from seqmodal.objective import fit, must_go_together, with_marks
 from seqmodal.tokenizers.protocol import Located
 from seqmodal.tokenizers.tally import num_counters, tally_effects
@@ -41,7 +42,10 @@ from seqmodal.training.lit import LitDecoder, SequenceDataModule, TrainingBatche
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
 from seqmodal.training.record import Record, Samples, read_metrics
 from seqmodal.training.scale import OVERHEAD, adapt, fix_steps, validation_share
+from seqmodal.transfer import carry_over, choose_anew, laid_over, must_go_on, shape_from
 
+START = "start.safetensors"
+"""Weights that a run began with, where they are not random: those of the model that it goes on from."""
 CHECKPOINTS = 20
 """Times that training is saved for resuming, or more: every 500 steps at least."""
 LOCK = ".lock"
@@ -95,20 +99,22 @@ def train(
             console.print(f"going on with {folder}")
             return _fit(folder, module, str(recipe), chosen, prepared, console)
     module = find_recipe(recipe)
-    if isinstance(config, RecipeConfig):
-        chosen = from_dict(type(config), settings, base=config)
-    else:
-        chosen = configure(module, preset_name=preset, file=config, settings=settings)
+    chosen, start = _asked(module, preset, config, settings)
     _must_be_free(folder)
     _use_threads(chosen)
     must_go_together(chosen.objective, chosen.model)
-    prepared = prepare(module, chosen)
+    prepared = prepare(module, chosen, *([] if start is None else [start.tokenizers, start.vocabulary]))
+    if start is not None:
+        shape, whole = start.decoder.config, _whole(prepared, chosen)
+        chosen = replace(chosen, model=choose_anew(chosen.model, shape, chosen.objective, whole))
     if chosen.model.tally is None:
         counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
     window, stores = chosen.model.window, prepared.stores
     chosen = adapt(chosen, stores["train"], stores.get("valid"), _whole(prepared, chosen))
     chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
+    if start is not None:
+        must_go_on(chosen.model, start.decoder.config)
     batches = _batches(prepared, chosen)
     if isinstance(batches, WholeBatches) and "valid" in stores:
         must_fit(stores["valid"], chosen.objective, chosen.model.max_seq_len)
@@ -122,7 +128,34 @@ def train(
         shutil.copyfile(str(module.__file__), folder / "recipe.py")
         save_yaml(folder / "config.yaml", str(recipe), chosen)
         (folder / "environment.json").write_text(json.dumps(_environment(), indent=1), encoding="utf-8")
+        if start is not None:
+            _write_start(folder, chosen, start, prepared)
         return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console)
+
+
+def _asked(
+    module: ModuleType, preset: str | None, config: str | Path | RecipeConfig | None, settings: dict[str, Any]
+) -> tuple[RecipeConfig, Model | None]:
+    """The configuration, and the model to go on from, whose shape settings are laid over."""
+    if isinstance(config, RecipeConfig):
+        chosen = from_dict(type(config), settings, base=config)
+    else:
+        chosen = configure(module, preset_name=preset, file=config, settings=settings)
+    if chosen.init is None:
+        return chosen, None
+    start = load(chosen.init, tokenizers=getattr(module, "TOKENIZERS", None))
+    shape = shape_from(start.decoder.config, start.tokenizers)
+    if not isinstance(config, RecipeConfig):
+        return configure(module, preset_name=preset, file=config, settings=settings, shape=shape), start
+    return replace(chosen, model=laid_over(shape, chosen.model)), start
+
+
+def _write_start(folder: Path, config: RecipeConfig, start: Model, prepared: Prepared) -> None:
+    """The weights to begin with, so that the run can be resumed without the model that it goes on from."""
+    torch.manual_seed(config.training.seed)
+    decoder = Decoder(config.model)
+    carry_over(start.decoder, start.vocabulary, decoder, with_marks(prepared.vocabulary, config.objective))
+    save_file({name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}, folder / START)
 
 
 def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, seconds_a_step: float) -> Table:
@@ -168,6 +201,8 @@ def _fit(
     training = config.training
     torch.manual_seed(training.seed)
     decoder = Decoder(config.model)
+    if (folder / START).is_file():
+        decoder.load_state_dict(load_file(folder / START))
     if decoder.tally is not None:
         effects = tally_effects(prepared.vocabulary, prepared.tokenizers)
         decoder.tally.effects[: len(effects)] = torch.from_numpy(effects)
