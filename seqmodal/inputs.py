@@ -26,16 +26,16 @@ class BlockInput(nn.Module):
     """What the positions of one block are given beside their ids.
 
     Attributes:
-        vector: (D,), of the modality (4M and Unified-IO 2 have one); it begins at zero.
+        vector: (D,), of the modality (4M and Unified-IO 2 have one), where there are several; it begins at zero.
         projection: (D, F), of features, whose product is normalised, so that they are as loud as an embedding.
         axes: (D, 2 · WAVES · axes), of the sines of the coordinates: axial positions, an axis added to the other; any
             coordinate has some. They begin at zero.
     """
 
-    def __init__(self, shape: BlockShape, d_model: int) -> None:
+    def __init__(self, shape: BlockShape, d_model: int, several: bool) -> None:
         super().__init__()
         self.shape = shape
-        self.vector = nn.Parameter(torch.zeros(d_model))
+        self.vector = nn.Parameter(torch.zeros(d_model)) if several else None
         self.projection = nn.Linear(shape.features, d_model, bias=False) if shape.features else None
         self.axes = nn.Linear(2 * WAVES * shape.axes, d_model, bias=False) if shape.axes else None
         if self.projection is not None:
@@ -74,13 +74,14 @@ class Inputs(nn.Module):
     def __init__(self, vocabulary: Vocabulary, shapes: Mapping[str, BlockShape], d_model: int) -> None:
         super().__init__()
         self.vocabulary, self.d_model = vocabulary, d_model
-        self.blocks = nn.ModuleDict({name: BlockInput(shape, d_model) for name, shape in shapes.items()})
+        several = len(vocabulary.content) > 1
+        self.blocks = nn.ModuleDict({name: BlockInput(shape, d_model, several) for name, shape in shapes.items()})
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, shapes: Mapping[str, BlockShape], d_model: int) -> Inputs | None:
         """None where there is one block and it has nothing beside its ids: the decoder then needs no more."""
         beside = any(shape.features or shape.axes for shape in shapes.values())
-        return cls(vocabulary, shapes, d_model) if beside or len(shapes) > 1 else None
+        return cls(vocabulary, shapes, d_model) if beside or len(vocabulary.content) > 1 else None
 
     @property
     def shapes(self) -> dict[str, BlockShape]:
@@ -104,7 +105,8 @@ class Inputs(nn.Module):
         """
         vectors = [torch.zeros(self.d_model, device=ids.device)] * len(self.vocabulary.blocks)
         for name in self.blocks:
-            vectors[self.vocabulary.names.index(name)] = self._block(name).vector
+            if (vector := self._block(name).vector) is not None:
+                vectors[self.vocabulary.names.index(name)] = vector
         extra = torch.stack(vectors)[block.long()]
         for name in self.blocks:
             mine, part = block == self.vocabulary.names.index(name), self._block(name)
@@ -115,6 +117,14 @@ class Inputs(nn.Module):
                 at = mine & (coordinates[..., 0] != NOWHERE)
                 extra = extra.index_put((at,), extra[at] + part.place(coordinates[at]))
         return extra
+
+
+def added(inputs: Inputs | None, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """`extra` of a batch of tensors by name, None where there is nothing to add."""
+    if inputs is None or "block" not in batch:
+        return None
+    extra: Tensor = inputs(batch["ids"], batch["block"], batch.get("features"), batch.get("coordinates"))
+    return extra
 
 
 class Onward:

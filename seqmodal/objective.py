@@ -22,7 +22,7 @@ from seqmodal.config import (
     SpanCorruption,
 )
 from seqmodal.errors import ConfigError
-from seqmodal.sequence import Composed
+from seqmodal.sequence import NOWHERE, Composed
 from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
 
 MASK, BEGINNING, ENDING, MIDDLE, SENTINELS = range(5)
@@ -43,6 +43,8 @@ class Arranged:
         span: int32, as in `Composed`; None: everything causal.
         order, reveal: int32, as in `seqmodal.nn.mask.Mask`; None: in the order of the ids.
         positions: int32, where each id stands; None: one after the other.
+        block, features, coordinates: of what stands at each position, as in `Composed`; None: there is one block, and
+            there are none.
     """
 
     ids: np.ndarray
@@ -52,6 +54,9 @@ class Arranged:
     order: np.ndarray | None = None
     reveal: np.ndarray | None = None
     positions: np.ndarray | None = None
+    block: np.ndarray | None = None
+    features: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,18 +163,39 @@ def arrange(objective: Objective, piece: Composed, rng: np.random.Generator, voc
         rng: where chance is needed.
         vocabulary: the one with the objective's marks.
     """
+    source = None
     match objective:
         case Prefix():
-            return _prefix(objective, piece, rng)
+            arranged = _prefix(objective, piece, rng)
         case Masked():
-            return _masked(objective, piece, rng, vocabulary)
+            arranged = _masked(objective, piece, rng, vocabulary)
         case SpanCorruption():
-            return _span_corruption(objective, piece, rng, vocabulary)
+            arranged, source = _span_corruption(objective, piece, rng, vocabulary)
         case FillInTheMiddle():
-            return _fill_in_the_middle(objective, piece, rng, vocabulary)
+            arranged, source = _fill_in_the_middle(objective, piece, rng, vocabulary)
         case Permutation():
-            return _permutation(objective, piece, rng, vocabulary)
-    return _causal(piece)
+            arranged, source = _permutation(objective, piece, rng, vocabulary)
+        case _:
+            arranged = _causal(piece)
+    return _with_inputs(arranged, piece, source, vocabulary)
+
+
+def _with_inputs(arranged: Arranged, piece: Composed, source: np.ndarray | None, vocabulary: Vocabulary) -> Arranged:
+    """With block, features and coordinates, where they say something: those of place `source` in the piece, of no place
+    where that is -1; None: one after the other."""
+    if len(vocabulary.content) == 1 and piece.features is None and piece.coordinates is None:
+        return arranged
+    source = np.arange(len(arranged)) if source is None else source
+
+    def moved(array: np.ndarray | None, empty: float) -> np.ndarray | None:
+        if array is None:
+            return None
+        return np.where((source >= 0).reshape(-1, *[1] * (array.ndim - 1)), array[source], array.dtype.type(empty))
+
+    return replace(
+        arranged, block=moved(piece.block, 0), features=moved(piece.features, 0),
+        coordinates=moved(piece.coordinates, NOWHERE),
+    )  # fmt: skip
 
 
 def _causal(piece: Composed) -> Arranged:
@@ -212,7 +238,7 @@ def noise(objective: SpanCorruption, length: int) -> tuple[int, int]:
 
 def _span_corruption(
     objective: SpanCorruption, piece: Composed, rng: np.random.Generator, vocabulary: Vocabulary
-) -> Arranged:
+) -> tuple[Arranged, np.ndarray]:
     ids, own = piece.ids[:-1], _own_weight(piece)[:-1]
     out, spans = noise(objective, len(ids))
     lengths = np.stack([_parts(len(ids) - out, spans, rng), _parts(out, spans, rng)], axis=1)  # kept, cut out, kept, …
@@ -220,38 +246,46 @@ def _span_corruption(
     pieces, weights = np.split(ids, edges), np.split(own, edges)
     marks = vocabulary.to_global(ADDED, SENTINELS + np.arange(spans + 1))[:, None]
     counts = np.full(1, own.any(), np.float32)
+    places, a_mark = np.split(np.arange(len(ids)), edges), np.full(1, -1)
     read, written, weight = [], [], []
+    read_from, written_from = [], []
     for number in range(spans):
         read += [pieces[2 * number], marks[number]]
+        read_from += [places[2 * number], a_mark]
         written += [marks[number], pieces[2 * number + 1]]
+        written_from += [a_mark, places[2 * number + 1]]
         weight += [counts, weights[2 * number + 1]]
     if not spans:
         read, weight = [ids], [np.zeros(1, np.float32)]
+        read_from = [np.arange(len(ids))]
     whole = np.concatenate([*read, *written, marks[spans]])
-    source = sum(map(len, read))
-    aimed = np.concatenate([np.zeros(source, np.float32), *weight, *([counts] if spans else [])])
-    return Arranged(whole[:-1], whole[1:], aimed[1:], span=(np.arange(len(whole) - 1) < source).astype(np.int32))
+    given = sum(map(len, read))
+    aimed = np.concatenate([np.zeros(given, np.float32), *weight, *([counts] if spans else [])])
+    span = (np.arange(len(whole) - 1) < given).astype(np.int32)
+    return Arranged(whole[:-1], whole[1:], aimed[1:], span=span), np.concatenate([*read_from, *written_from])
 
 
 def _fill_in_the_middle(
     objective: FillInTheMiddle, piece: Composed, rng: np.random.Generator, vocabulary: Vocabulary
-) -> Arranged:
+) -> tuple[Arranged, np.ndarray | None]:
     """Marks are no targets: whoever asks for a middle writes them. The eos after the middle is one."""
     content = np.flatnonzero(_is_content(piece, vocabulary))
     if rng.random() >= objective.rate or not len(content):
-        return _causal(piece)
+        return _causal(piece), None
     cuts = np.sort(rng.choice(np.arange(content[0], content[-1] + 2), 2, replace=False))
     begins, ends, fills = vocabulary.to_global(ADDED, np.array([BEGINNING, ENDING, MIDDLE]))[:, None]
     before, middle, after = np.split(piece.ids, cuts)
     whole = np.concatenate([begins, before, ends, after, fills, middle, [vocabulary.eos]]).astype(np.int32)
     before, middle, after = np.split(_own_weight(piece), cuts)
     weight = np.concatenate([[0], before, [0], after, [0], middle, [middle.any()]]).astype(np.float32)
-    return Arranged(whole[:-1], whole[1:], weight[1:])
+    before, middle, after = np.split(np.arange(len(piece.ids)), cuts)
+    source = np.concatenate([[-1], before, [-1], after, [-1], middle])
+    return Arranged(whole[:-1], whole[1:], weight[1:]), source
 
 
 def _permutation(
     objective: Permutation, piece: Composed, rng: np.random.Generator, vocabulary: Vocabulary
-) -> Arranged:
+) -> tuple[Arranged, np.ndarray]:
     """All content, then a query for each id that is predicted. What is given has rank 0, as a piece's first id has."""
     ids, own = piece.ids[:-1], _own_weight(piece)[:-1]
     candidates = np.flatnonzero(_is_content(piece, vocabulary)[:-1] & (own > 0))
@@ -259,14 +293,16 @@ def _permutation(
     rank = np.zeros(len(ids), np.int32)
     rank[chosen] = np.arange(1, len(chosen) + 1)
     queries = np.full(len(chosen), mark(vocabulary, MASK), np.int32)
-    return Arranged(
+    source = np.concatenate([np.arange(len(ids)), chosen])  # a query is told where it stands
+    arranged = Arranged(
         np.concatenate([ids, queries]),
         np.concatenate([ids, ids[chosen]]),
         np.concatenate([np.zeros(len(ids), np.float32), own[chosen]]),
         order=np.concatenate([rank, rank[chosen] - 1]),
         reveal=np.concatenate([rank, np.full(len(chosen), HIDDEN, np.int32)]),
-        positions=np.concatenate([np.arange(len(ids)), chosen]).astype(np.int32),
+        positions=source.astype(np.int32),
     )
+    return arranged, source
 
 
 def _own_weight(piece: Composed) -> np.ndarray:

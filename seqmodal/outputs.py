@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqmodal.config import Causal, Masked, Objective, Prefix
-from seqmodal.tokenizers.vocabulary import Vocabulary
+from seqmodal.tokenizers.vocabulary import SPECIAL, Block, Vocabulary
 
 
 class Outputs:
@@ -40,6 +40,11 @@ class Outputs:
                 group[inside] = len(self._rows)
                 self._rows.append(inside)
         self._group, self._block = torch.from_numpy(group), torch.from_numpy(number)
+
+    @classmethod
+    def all(cls) -> Outputs:
+        """All ids compete everywhere, and there are no modalities to tell apart."""
+        return cls(Vocabulary((Block(SPECIAL, 0, 1, marked=False),)), Causal())
 
     def nats(self, decoder: Any, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood float32 (n,) and whether the target was the likeliest (n,).
@@ -72,6 +77,8 @@ class Outputs:
 
     def sums(self, targets: Tensor, values: Tensor) -> Tensor:
         """(n,) values added up for each block whose content or end their targets are: (blocks,), as in `names`."""
+        if not self.names:
+            return values.new_zeros(0)
         number = self._block.to(targets.device)[targets]
         summed = values.new_zeros(len(self.names) + 1).index_add(0, number, values)
         return summed[:-1]

@@ -102,13 +102,12 @@ class Document:
     split: str = "train"
 
     def without_condition(self) -> Document:
-        """The same with one null in place of what is given, so that a model learns to do without; see guidance."""
-        given = [not segment.loss for segment in self.segments]
-        if not any(given):
+        """What is learned of it, after a null in place of all that is given: so a model learns to do without."""
+        given = [segment for segment in self.segments if not segment.loss]
+        if not given:
             return self
-        kept = [segment for segment in self.segments if segment.loss]
-        kept.insert(given.index(True), Segment(SPECIAL, np.array([MARKS.index("<null>")]), loss=0.0))
-        return replace(self, segments=tuple(kept))
+        null = Segment(SPECIAL, np.array([MARKS.index("<null>")]), 0.0, any(segment.both_ways for segment in given))
+        return replace(self, segments=(null, *(segment for segment in self.segments if segment.loss)))
 
 
 def located(document: Document, tokenizers: Iterable[Any]) -> Document:

@@ -59,7 +59,7 @@ from seqmodal.objective import (
     with_marks,
 )
 from seqmodal.recipes import music
-from seqmodal.sequence import Composed, Document, Segment, compose
+from seqmodal.sequence import NOWHERE, Composed, Document, Segment, compose
 from seqmodal.tokenizers import Vocabulary
 from seqmodal.training.recipe import find_recipe
 from seqmodal.training.record import read_metrics
@@ -138,7 +138,8 @@ def test_arrays_fit_and_nothing_counts_that_should_not(objective: Objective, dat
     found, vocabulary = laid_out(objective, piece, seed), with_marks(VOCABULARY, objective)
     arrays = [value for value in vars(found).values() if value is not None]
     assert {len(array) for array in arrays} == {len(found)} and capacity(objective, len(found)) <= len(piece.ids)
-    assert all(array.dtype == (np.float32 if array is found.weight else np.int32) for array in arrays)
+    other = {"weight": np.float32, "block": np.int8}
+    assert all(array.dtype == other.get(name, np.int32) for name, array in vars(found).items() if array is not None)
     weight = dict(zip(piece.ids.tolist(), own_weights(piece).tolist(), strict=True))
     for target, value in zip(found.targets.tolist(), found.weight.tolist(), strict=True):
         if value and target < VOCABULARY.size and target != VOCABULARY.eos:
@@ -146,6 +147,30 @@ def test_arrays_fit_and_nothing_counts_that_should_not(objective: Objective, dat
     again = laid_out(objective, piece, seed)
     assert all(np.array_equal(getattr(found, name), value) for name, value in vars(again).items())
     assert vocabulary.content == VOCABULARY.content  # marks are nobody's content
+
+
+@EACH
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_what_a_place_has_beside_its_id_goes_with_it(objective: Objective, data: st.DataObject, seed: int) -> None:
+    """Wherever an id is moved to; a query is told of the place that it asks for, and a mark of none."""
+    plain = data.draw(pieces(isinstance(objective, Prefix | Masked)))
+    at = np.arange(len(plain.ids))
+    places = np.stack([at, at + 1], 1).astype(np.int32)
+    piece = replace(plain, features=at[:, None].astype(np.float32), coordinates=places)
+    found, place = laid_out(objective, piece, seed), dict(zip(piece.ids.tolist(), at.tolist(), strict=True))
+    assert found.block is not None and found.features is not None and found.coordinates is not None
+    queries = found.order is not None
+    for number, id in enumerate(found.ids.tolist()):
+        if isinstance(objective, Masked):
+            id = int(piece.ids[number])
+        elif queries and number >= len(piece.ids) - 1:
+            id = int(found.targets[number])
+        if id in place:
+            assert found.coordinates[number].tolist() == [place[id], place[id] + 1]
+            assert found.features[number].tolist() == [place[id]] and found.block[number] == piece.block[place[id]]
+        else:
+            assert found.coordinates[number].tolist() == [NOWHERE] * 2 and not found.features[number].any()
 
 
 @EACH

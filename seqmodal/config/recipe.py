@@ -30,6 +30,8 @@ class TrainingConfig:
     """Decoupled decay of the matrices."""
     label_smoothing: float = 0.0
     """Share of each target that goes to all ids alike (Szegedy et al. 2016); the losses that are shown are without."""
+    condition_dropout: float = 0.0
+    """How often a null stands in place of what is given, so that generation can be guided (Ho and Salimans 2022)."""
     schedule: Literal["wsd", "cosine", "inverse_sqrt"] = "wsd"
     """How the learning rate falls after its warm-up. wsd: not at first, then linearly; cosine: at once, along a half
     wave; inverse_sqrt: with the root of the steps (2017)."""
@@ -75,6 +77,8 @@ class TrainingConfig:
             )
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; it is a share, from 0 to below 1")
+        if not 0 <= self.condition_dropout < 1:
+            raise ConfigError(f"condition_dropout is {self.condition_dropout}; it is a share, from 0 to below 1")
         if not 0 <= self.final_lr <= 1:
             raise ConfigError(f"final_lr is {self.final_lr}; it is a share of the full rate, 0 to 1")
 

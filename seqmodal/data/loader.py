@@ -11,13 +11,15 @@ from seqmodal.config import Causal, Masked, Objective, Prefix
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.objective import Arranged, arrange, capacity, must_suit, with_marks
-from seqmodal.sequence import Composed, Vary, compose
+from seqmodal.sequence import NOWHERE, Composed, Vary, compose
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 SLACK = 1.12
 """What is read of a document beyond the window, for augmentation that makes it shorter."""
 CAUSAL = Causal()
+EMPTY = {"features": 0, "coordinates": NOWHERE}
+"""Arrays of several columns, and what stands in them where there is nothing."""
 FIXED = 1_000_003
 """Seed of what an objective leaves to chance where windows are for evaluation: the same in all runs."""
 
@@ -33,6 +35,8 @@ class Batch:
         span: int32, 0 where positions see what came before, k in the row's k-th span seen both ways; None: nowhere.
         order, reveal: int32, see `seqmodal.nn.mask.Mask`; None: in the order of the ids.
         positions: int64, where each id stands; None: one after the other.
+        block: int8, index of each position's block; features (B, T, F) and coordinates (B, T, axes) as in `Composed`;
+            None: there is one block, or there are none.
     """
 
     ids: np.ndarray
@@ -43,6 +47,9 @@ class Batch:
     order: np.ndarray | None = None
     reveal: np.ndarray | None = None
     positions: np.ndarray | None = None
+    block: np.ndarray | None = None
+    features: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
 
 
 class Batches:
@@ -144,6 +151,9 @@ class Row:
             "order": np.zeros(context, np.int32),
             "reveal": np.zeros(context, np.int32),
             "positions": np.arange(context),
+            "block": np.zeros(context, np.int8),
+            "features": np.zeros((context, 0), np.float32),
+            "coordinates": np.full((context, 0), NOWHERE, np.int32),
         }
         self.needed = {"ids", "targets", "weight", "document"}
         self.filled = self.documents = 0
@@ -160,7 +170,11 @@ class Row:
         if "span" in given:
             given["span"] = np.where(given["span"] > 0, given["span"] + self.arrays["span"].max(), 0)
         for name, value in given.items():
-            self.arrays[name][part] = value
+            if value.ndim == 2:
+                self.arrays[name] = _wider(self.arrays[name], value.shape[1], EMPTY[name])
+                self.arrays[name][part, : value.shape[1]] = value
+            else:
+                self.arrays[name][part] = value
         self.arrays["document"][part] = self.documents
         self.needed |= given.keys()
         self.filled += len(piece)
@@ -170,7 +184,17 @@ class Row:
 def stacked(rows: Sequence[Row]) -> Batch:
     """The batch of some rows, with the arrays that any of them needs."""
     needed = set().union(*(row.needed for row in rows))
+    for name in needed & EMPTY.keys():
+        widest = max(row.arrays[name].shape[1] for row in rows)
+        for row in rows:
+            row.arrays[name] = _wider(row.arrays[name], widest, EMPTY[name])
     return Batch(**{name: np.stack([row.arrays[name] for row in rows]) for name in needed})
+
+
+def _wider(array: np.ndarray, width: int, empty: int) -> np.ndarray:
+    """(n, F) as (n, width), or as it is where it is as wide."""
+    more = max(0, width - array.shape[1])
+    return np.pad(array, ((0, 0), (0, more)), constant_values=empty) if more else array
 
 
 def windows(

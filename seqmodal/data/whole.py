@@ -34,6 +34,7 @@ class WholeBatches:
         seed: of the order, the augmentation and the objective.
         augment: by block name, how to vary ids. What it makes too long is taken as it was.
         objective: what is to be predicted.
+        condition_dropout: how often a null stands in place of what is given, so that generation can be guided.
 
     Raises:
         BadInput: for a store without documents.
@@ -42,13 +43,13 @@ class WholeBatches:
 
     def __init__(
         self, store: Store, *, context: int, batch_size: int, seed: int, augment: Mapping[str, Augment] | None = None,
-        objective: Objective = CAUSAL,
+        objective: Objective = CAUSAL, condition_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         if not len(store):
             raise BadInput(store.folder, "the store is empty; there is nothing to learn from")
         self.vocabulary = suited(store, objective, context)
         self.store, self.context, self.seed = store, context, seed
-        self.augment, self.objective = dict(augment or {}), objective
+        self.augment, self.objective, self.condition_dropout = dict(augment or {}), objective, condition_dropout
         self._most = capacity(objective, context)
         must_fit(store, objective, context)
         lengths, which = np.unique(store.lengths - 1, return_inverse=True)
@@ -76,10 +77,13 @@ class WholeBatches:
 
     def _arranged(self, epoch: int, document: int) -> Arranged:
         """One document as the objective lays it out."""
-        rng, chance = (np.random.default_rng([self.seed, epoch, document, use]) for use in (1, 2))
-        piece = compose(self.store[document], self.store.vocabulary)
+        rng, chance, drop = (np.random.default_rng([self.seed, epoch, document, use]) for use in (1, 2, 3))
+        whole = self.store[document]
+        if self.condition_dropout and drop.random() < self.condition_dropout:
+            whole = whole.without_condition()
+        piece = compose(whole, self.store.vocabulary)
         if self.augment:
-            other = compose(self.store[document], self.store.vocabulary, vary=varied(self.augment, rng))
+            other = compose(whole, self.store.vocabulary, vary=varied(self.augment, rng))
             piece = other if len(other.ids) - 1 <= self._most else piece
         return arrange(self.objective, piece, chance, self.vocabulary)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -18,8 +17,10 @@ from seqmodal.data.stream import StreamBatches
 from seqmodal.data.whole import WholeBatches
 from seqmodal.decoder import Decoder
 from seqmodal.errors import SeqmodalError
+from seqmodal.inputs import Inputs, added
 from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
+from seqmodal.outputs import Outputs
 from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
 
 TrainingBatches = Batches | WholeBatches | StreamBatches
@@ -33,45 +34,85 @@ def as_tensors(batch: Batch) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a decoder makes of the n targets of a batch that count.
+
+    Attributes:
+        nats: (n,), of each, with the smoothing that was asked for.
+        targets, weight: (n,).
+        aux_loss: what the stack asks for, for each target; None: nothing.
+        memory: what the next batch goes on from, for a decoder that has one.
+    """
+
+    nats: Tensor
+    targets: Tensor
+    weight: Tensor
+    aux_loss: Tensor | None
+    memory: SegmentMemory | None
+
+
+def read(
+    decoder: Decoder, batch: Mapping[str, Tensor], memory: SegmentMemory | None = None, smoothing: float = 0.0,
+    inputs: Inputs | None = None, outputs: Outputs | None = None,
+) -> Read:  # fmt: skip
+    """Read a batch. Logits are computed where a target counts and nowhere else.
+
+    Args:
+        decoder: what reads.
+        batch: see `as_tensors`.
+        memory: that it goes on from, of a decoder that has one.
+        smoothing: the share of the weight of a target that goes to all ids alike that compete with it.
+        inputs: what is added to the embeddings.
+        outputs: which ids compete; None: all.
+    """
+    mask = Mask(*(batch.get(name) for name in ("document", "span", "order", "reveal")))
+    output = decoder(batch["ids"], batch.get("positions"), mask=mask, extra=added(inputs, batch), state=memory)
+    counts = batch["weight"] > 0
+    hidden, targets = output.hidden[counts], batch["targets"][counts]
+    nats = (outputs or Outputs.all()).nats(decoder, hidden, targets, smoothing)[0]
+    after = output.state if isinstance(output.state, SegmentMemory) else None
+    return Read(nats, targets, batch["weight"][counts], output.aux_loss, after)
+
+
 def loss_and_memory(
-    decoder: Decoder, batch: dict[str, Tensor], memory: SegmentMemory | None = None, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor, SegmentMemory | None]:
+    decoder: Decoder, batch: Mapping[str, Tensor], memory: SegmentMemory | None = None, smoothing: float = 0.0,
+    inputs: Inputs | None = None, outputs: Outputs | None = None,
+) -> tuple[Tensor, Tensor, SegmentMemory | None]:  # fmt: skip
     """Weighted cross-entropy over the targets of a batch, in nats: the sum, the sum of the weights, and the memory that
     the next batch goes on from, for a decoder that has one.
 
-    Logits are computed where a target counts and nowhere else. Of the weight of a target the share `smoothing` goes to
-    all ids alike. While training, what the stack asks for (`aux_loss`) is added for each target.
+    The arguments are those of `read`. While training, what the stack asks for (`aux_loss`) is added for each target.
     """
-    mask = Mask(*(batch.get(name) for name in ("document", "span", "order", "reveal")))
-    output = decoder(batch["ids"], batch.get("positions"), mask=mask, state=memory)
-    counts = batch["weight"] > 0
-    weight = batch["weight"][counts]
-    logits, targets = decoder.logits(output.hidden[counts]), batch["targets"][counts]
-    nats = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
-    total = (nats * weight).sum()
-    if output.aux_loss is not None and decoder.training:
-        total = total + output.aux_loss * weight.sum()
-    return total, weight.sum(), output.state if isinstance(output.state, SegmentMemory) else None
+    found = read(decoder, batch, memory, smoothing, inputs, outputs)
+    total, weight = (found.nats * found.weight).sum(), found.weight.sum()
+    if found.aux_loss is not None and decoder.training:
+        total = total + found.aux_loss * weight
+    return total, weight, found.memory
 
 
 class LitDecoder(pl.LightningModule):
     """Trains a decoder on next-token loss. The learning rate is a pure function of the step.
 
     The memory of a decoder that has one is carried from step to step and kept in checkpoints; validation has its own.
+    `inputs` are trained with the decoder; `outputs` say which ids compete, and of which modalities losses are told.
     """
 
-    def __init__(self, decoder: Decoder, config: TrainingConfig) -> None:
+    def __init__(
+        self, decoder: Decoder, config: TrainingConfig, inputs: Inputs | None = None, outputs: Outputs | None = None
+    ) -> None:
         super().__init__()
-        self.decoder, self.config = decoder, config
+        self.decoder, self.inputs, self.config = decoder, inputs, config
+        self.outputs = outputs or Outputs.all()
         self.schedule = make_schedule(config)
         self.bad_steps = 0
         self.memory: SegmentMemory | None = None
-        self._validation: list[tuple[float, float]] = []
+        self._validation: list[Tensor] = []
         self._validation_memory: SegmentMemory | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return MuonAdamW(
-            parameter_groups(self.decoder, self.config), product_dtype=getattr(torch, self.config.precision)
+            parameter_groups(self, self.config), product_dtype=getattr(torch, self.config.precision)
         )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -92,7 +133,8 @@ class LitDecoder(pl.LightningModule):
     def _loss(
         self, batch: dict[str, Tensor], memory: SegmentMemory | None, smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor, SegmentMemory | None]:
-        return loss_and_memory(self.decoder, batch, self.decoder.memory_for(len(batch["ids"]), memory), smoothing)
+        memory = self.decoder.memory_for(len(batch["ids"]), memory)
+        return loss_and_memory(self.decoder, batch, memory, smoothing, self.inputs, self.outputs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.memory is not None:
@@ -108,7 +150,7 @@ class LitDecoder(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite never reaches the weights."""
-        grads = [p.grad for p in self.decoder.parameters() if p.grad is not None]
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
         if not grads:
             return  # the step was skipped
         if bool(torch.isfinite(torch.stack(torch._foreach_norm(grads)).sum())):
@@ -132,12 +174,21 @@ class LitDecoder(pl.LightningModule):
         self._validation_memory = None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        total, weight, self._validation_memory = self._loss(batch, self._validation_memory)
-        self._validation.append((float(total), float(weight)))
+        memory = self.decoder.memory_for(len(batch["ids"]), self._validation_memory)
+        found = read(self.decoder, batch, memory, inputs=self.inputs, outputs=self.outputs)
+        self._validation_memory = found.memory
+        rows = torch.stack([found.nats * found.weight, found.weight]).double()
+        parts = [self.outputs.sums(found.targets, row) for row in rows]
+        self._validation.append(torch.cat([rows.sum(dim=1, keepdim=True), torch.stack(parts)], dim=1).cpu())
 
     def on_validation_epoch_end(self) -> None:
-        total, weight = (sum(part) for part in zip(*self._validation, strict=True))
-        self.log("valid_loss", total / weight, logger=False)
+        """Logs the loss of all targets, and of those inside each modality where there are several."""
+        totals, weights = torch.stack(self._validation).sum(dim=0)  # of all, then of each modality
+        self.log("valid_loss", totals[0] / weights[0], logger=False)
+        if len(self.outputs.names) > 1:
+            for name, total, weight in zip(self.outputs.names, totals[1:], weights[1:], strict=True):
+                if weight > 0:
+                    self.log(f"valid_loss_{name}", total / weight, logger=False)
 
 
 class _Stream(IterableDataset[dict[str, Tensor]]):
