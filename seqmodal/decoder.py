@@ -113,7 +113,8 @@ class Decoder(nn.Module):
             ids: (B, T) int64.
             positions: (B, T) int64; None: 0, 1, … in each document or, with a cache, on from each row's length. With a
                 cache, -1 marks padding, which is neither seen nor kept.
-            mask: documents and spans seen both ways; plain causality when None. Not together with a cache.
+            mask: documents and spans seen both ways; plain causality when None. With a cache only spans that begin and
+                end in this call, which the cache must take in one piece: see `new_state`.
             extra: (B, T, D), added to the embeddings.
             state: a cache from `new_state`, which is written in place and belongs to the output, or a memory from
                 `new_memory`, which is left as it is.
@@ -124,8 +125,9 @@ class Decoder(nn.Module):
             return self._read(ids, self._remembering(ids, mask, state), extra)
         if state is None:
             return self._read(ids, self._whole(ids, positions, mask), extra)
+        span = None
         if mask is not None:
-            raise ConfigError("a mask of documents or spans and a cache do not go together; read spans without a cache")
+            span = self._spans(ids, mask, state)
         if state.limit is not None:
             end = state.end(ids.shape[1], positions)
             if end > state.limit:
@@ -133,7 +135,7 @@ class Decoder(nn.Module):
         parts = []
         for at in range(0, ids.shape[1], state.chunk):
             cut = slice(at, at + state.chunk)
-            layout = self._cached(ids[:, cut], None if positions is None else positions[:, cut], state)
+            layout = self._cached(ids[:, cut], None if positions is None else positions[:, cut], state, span)
             parts.append(self._read(ids[:, cut], layout, extra[:, cut] if extra is not None else None))
         if len(parts) == 1:
             return parts[0]
@@ -154,19 +156,20 @@ class Decoder(nn.Module):
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def new_state(self, batch: int, capacity: int | None = None) -> KVCache:
+    def new_state(self, batch: int, capacity: int | None = None, chunk: int = PREFILL_CHUNK) -> KVCache:
         """An empty cache.
 
         Args:
             batch: rows.
             capacity: positions it must hold at most; None: what unlimited streaming needs where attention has a window
                 or a memory, else the training context.
+            chunk: positions that it must take in one piece, as spans seen both ways need it.
 
         Raises:
             ConfigError: for more positions than there are learned or sinusoidal ones.
         """
         config, weight = self.config, self.embedding.weight
-        chunk, limit, reach = PREFILL_CHUNK, None, self._reach
+        limit, reach = None, self._reach
         if config.position.absolute and capacity is not None and capacity > config.max_seq_len:
             raise ConfigError(
                 f"capacity {capacity} is more than max_seq_len {config.max_seq_len}, and position "
@@ -268,18 +271,40 @@ class Decoder(nn.Module):
             tally=tally, memory=call,
         )  # fmt: skip
 
-    def _cached(self, ids: Tensor, positions: Tensor | None, state: KVCache) -> Layout:
-        """Layout of a call that goes on from a cache."""
+    def _spans(self, ids: Tensor, mask: Mask, state: KVCache) -> Tensor | None:
+        """The spans (B, T) of a call that goes on from a cache; None where there are none.
+
+        Raises:
+            ConfigError: for a mask of anything else, or spans that this decoder or the cache cannot take.
+        """
+        if mask.document is not None or mask.order is not None:
+            raise ConfigError("of a mask a cache takes spans seen both ways alone; read documents or orders without it")
+        if mask.span is None or not bool((mask.span != 0).any()):
+            return None
+        if self.config.memory:
+            raise ConfigError("spans seen both ways and a memory do not go together")
+        if ids.shape[1] > state.chunk:
+            raise ConfigError(
+                f"{ids.shape[1]} positions with spans seen both ways come at once, and this state takes {state.chunk} "
+                f"in one piece; make it with new_state(…, chunk={ids.shape[1]})"
+            )
+        return mask.span
+
+    def _cached(self, ids: Tensor, positions: Tensor | None, state: KVCache, span: Tensor | None) -> Layout:
+        """Layout of a call that goes on from a cache; `span` (B, T) are those of its own positions."""
         call, length = state.advance(ids, positions), ids.shape[1]
         held, seen, window = state.positions[:, call.held], None, self._reach
+        spans: dict[str, Mask] = {}
+        if span is not None:
+            spans = {"queries": Mask(span=span), "keys": Mask(span=call.among_keys(span))}
         if call.even:
             query, key = held[0, -length:], held[0]
-            if (window and len(key) > window) or 1 < length < len(key):
-                seen = visible(query, key, window=window)
+            if span is not None or (window and len(key) > window) or 1 < length < len(key):
+                seen = visible(query, key, window=window, **spans)
         else:
             query, key = (state.lengths.unsqueeze(1) - length + torch.arange(length, device=ids.device), held)
             query = query if positions is None else positions
-            seen = attend_to_self_if_blind(visible(query, key, window=window))
+            seen = attend_to_self_if_blind(visible(query, key, window=window, **spans))
         angles = rotary_angles(self.config, query, self.embedding.weight.dtype)
         rows = query.expand(len(ids), -1)
         before = tuple(state.before(rows, back) for back in range(1, self.config.token_shift + 1))
@@ -289,7 +314,7 @@ class Decoder(nn.Module):
             tally = self.tally.counts(ids, carry=call.tally, present=present)
             call.keep_tally(tally)
         return Layout(
-            query, key, window, seen, False, True, angles, angles, self.shared_scores, before, tally, call
+            query, key, window, seen, False, span is None, angles, angles, self.shared_scores, before, tally, call
         )  # fmt: skip
 
     def _shifted(self, ids: Tensor, document: Tensor | None, mask: Mask | None = None) -> tuple[Tensor, ...]:

@@ -82,6 +82,33 @@ def ragged_rows_equal_each_alone(decoder: Decoder) -> None:
         torch.testing.assert_close(more[row], alone[length:], atol=1e-10, rtol=0)
 
 
+def spans_cached_equal_whole(decoder: Decoder) -> None:
+    """Ragged rows whose starts are seen both ways, then ids one by one, in a state of fixed size and in a ring."""
+    ids, lengths = ids_of(decoder, 3, 14), [10, 4, 7]
+    span = torch.zeros(3, 10, dtype=torch.long)
+    span[0, 1:6], span[0, 7:9], span[1, :4], span[2, 2:5] = 1, 2, 1, 1
+    at = torch.arange(10).expand(3, -1)
+    at = torch.where(at < torch.tensor(lengths).unsqueeze(1), at, -1)
+    for capacity in (14, None) if decoder.config.window else (14,):
+        state = decoder.new_state(3, capacity, chunk=10)
+        first = decoder(ids[:, :10], at, mask=Mask(span=span * (at >= 0)), state=state).hidden
+        more = torch.cat([decoder(ids[:, 10 + i : 11 + i], state=state).hidden for i in range(4)], 1)
+        for row, length in enumerate(lengths):
+            alone, spans = torch.cat((ids[row, :length], ids[row, 10:])), torch.zeros(1, length + 4, dtype=torch.long)
+            spans[0, :length] = span[row, :length]
+            whole = decoder(alone.unsqueeze(0), mask=Mask(span=spans)).hidden[0]
+            torch.testing.assert_close(first[row, :length], whole[:length], atol=1e-10, rtol=0)
+            torch.testing.assert_close(more[row], whole[length:], atol=1e-10, rtol=0)
+    state = decoder.new_state(1, 14)  # rows all alike; the span comes second
+    parts = [decoder(ids[:1, :3], state=state).hidden]
+    parts.append(decoder(ids[:1, 3:10], mask=Mask(span=span[:1, :7]), state=state).hidden)
+    parts.append(decoder(ids[:1, 10:], state=state).hidden)
+    spans = torch.zeros(1, 14, dtype=torch.long)
+    spans[0, 3:10] = span[0, :7]
+    whole = decoder(ids[:1], mask=Mask(span=spans)).hidden
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-10, rtol=0)
+
+
 def truncated_and_reordered(decoder: Decoder) -> None:
     ids = ids_of(decoder, 2, 12)
     state = decoder.new_state(2, capacity=20)
@@ -120,6 +147,7 @@ LAWS = [
     lambda decoder: cached_equals_whole(decoder, [LENGTH]),
     lambda decoder: cached_equals_whole(decoder, [1] * 3 + [6, 1, 2] + [1] * 8),
     ragged_rows_equal_each_alone,
+    spans_cached_equal_whole,
     truncated_and_reordered,
     packed_equals_each_alone,
     rebuilt_is_the_same,
@@ -382,7 +410,7 @@ def test_what_cannot_be_read_says_so() -> None:
     with pytest.raises(ConfigError, match="position 5 does not fit"):
         decoder(ids_of(decoder, 1, 6), state=state)
     assert state.lengths.tolist() == [0], "nothing was written"
-    with pytest.raises(ConfigError, match="do not go together"):
+    with pytest.raises(ConfigError, match="spans seen both ways alone"):
         decoder(ids_of(decoder, 1, 3), mask=Mask(torch.zeros(1, 3)), state=state)
     with pytest.raises(ConfigError, match="needs num_layers"):
         Decoder(replace(BASE, num_layers=0))

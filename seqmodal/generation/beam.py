@@ -12,7 +12,7 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
 from seqmodal.generation.constraint import Constraint
 from seqmodal.generation.reader import Reader
-from seqmodal.generation.rows import Continuation, Rows, Stops
+from seqmodal.generation.rows import Continuation, Prompts, Rows, Stops
 
 LENGTH_PENALTY = 0.6
 """The exponent of Vaswani et al. 2017."""
@@ -36,7 +36,7 @@ def penalty(length: int, alpha: float) -> float:
 
 @torch.inference_mode()
 def beam_search(
-    decoder: Decoder, prompts: Sequence[np.ndarray], *, beams: int, max_new_tokens: int, n_best: int = 1,
+    decoder: Decoder, prompts: Prompts, *, beams: int, max_new_tokens: int | Sequence[int], n_best: int = 1,
     length_penalty: float = LENGTH_PENALTY, constraints: Sequence[Constraint] | None = None,
     stop_ids: Collection[int] = (), stop_sequences: Collection[Sequence[int]] = (),
     after_step: Callable[[Sequence[Constraint | None]], None] | None = None,
@@ -49,9 +49,9 @@ def beam_search(
 
     Args:
         decoder: in evaluation mode.
-        prompts: (n_i,) ids each, at least one; their lengths may differ.
+        prompts: (n_i,) ids each, at least one, or the starts of composed documents; see `stream`.
         beams: prefixes that live at a time, for each prompt.
-        max_new_tokens: at most so many ids for each hypothesis.
+        max_new_tokens: at most so many ids for each hypothesis, of all prompts or of each.
         n_best: how many hypotheses to keep for each prompt, at most `beams`.
         length_penalty: the exponent alpha of `penalty`; 0: none.
         constraints: one for each prompt; each beam follows a copy.
@@ -67,19 +67,20 @@ def beam_search(
     """
     if not 1 <= n_best <= beams:
         raise ConfigError(f"n_best is {n_best} and beams {beams}; at least one, and no more than beams, can be best")
-    if max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    most = list(max_new_tokens) if isinstance(max_new_tokens, Sequence) else [max_new_tokens] * len(prompts)
+    if min(most, default=1) < 1:
+        raise ConfigError(f"max_new_tokens is {min(most)}; it must be at least 1")
     if not 0 <= length_penalty < float("inf"):
         raise ConfigError(f"length_penalty is {length_penalty}; it must be 0 or a positive number")
     stops = Stops(stop_ids, stop_sequences)
-    rows = Rows(prompts, None, stops, constraints=constraints)
+    rows = Rows(prompts, most, stops, constraints=constraints)
     searches = [
-        _Search(history, constraints[row] if constraints is not None else None, beams, n_best, max_new_tokens,
+        _Search(history, constraints[row] if constraints is not None else None, beams, n_best, most[row],
                 length_penalty, stops)
         for row, history in enumerate(rows.histories)
     ]  # fmt: skip
     live = list(searches)
-    reader = Reader(decoder, len(live))
+    reader = Reader(decoder, prompts, most)
     hidden = reader.last([reader.recent(history) for history in rows.histories])
     spread = [row for row in range(len(live)) for _ in range(beams)]
     reader.reorder(spread)

@@ -64,8 +64,10 @@ class BlockConstraint:
         return taken + self._first
 
     def copy(self) -> BlockConstraint:
-        """The same block with a grammar of its own."""
+        """The same block with a grammar of its own; without one nothing ever changes, and it is the same."""
+        if self.grammar is None:
+            return self
         other = copy(self)
         other._row = self._row.copy()
-        other.grammar = None if self.grammar is None else self.grammar.copy()
+        other.grammar = self.grammar.copy()
         return other

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,7 +131,7 @@ class _ModelDrafter:
         self, draft: DraftModel, rows: int, sampler: Sampler, generators: Sequence[torch.Generator]
     ) -> None:  # fmt: skip
         self.decoder, self.sampler, self.generators = draft.decoder, sampler, list(generators)
-        self.reader = Reader(draft.decoder, rows)
+        self.reader = Reader(draft.decoder, [np.zeros(1, np.int64)] * rows, [None] * rows)
         if self.reader.limit is None and draft.length > self.reader.state.chunk:
             raise ConfigError(
                 f"a draft of {draft.length} ids is more than the draft decoder's state can take back; at most "

@@ -11,14 +11,24 @@ from seqmodal.decoder import Decoder
 from seqmodal.generation.constraint import Constraint
 from seqmodal.generation.probability import Sampler, choose
 from seqmodal.generation.reader import Reader
-from seqmodal.generation.rows import Continuation, Rows, Stops, histories_as_rows, row_generators
+from seqmodal.generation.rows import (
+    Continuation,
+    MaxNewTokens,
+    Prompts,
+    Rows,
+    Stops,
+    histories_as_rows,
+    ids_of,
+    row_generators,
+)
+from seqmodal.sequence import Composed
 
 __all__ = ["Continuation", "generate", "next_probabilities", "row_generators", "stream"]
 
 
 def generate(
-    decoder: Decoder, prompts: Sequence[np.ndarray], *, sampler: Sampler | None = None,
-    max_new_tokens: int | None = None, constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
+    decoder: Decoder, prompts: Prompts, *, sampler: Sampler | None = None, max_new_tokens: MaxNewTokens = None,
+    constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
     stop_sequences: Collection[Sequence[int]] = (), generators: Sequence[torch.Generator] | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> list[Continuation]:
@@ -26,27 +36,29 @@ def generate(
     generators = row_generators(0, len(prompts)) if generators is None else generators
     stops = Stops(stop_ids, stop_sequences)
     rows = Rows(prompts, max_new_tokens, stops, constraints=constraints, generators=generators)
-    for _ in _steps(decoder, rows, sampler or Sampler(), constraints, generators):
+    for _ in _steps(decoder, prompts, rows, sampler or Sampler(), constraints, generators):
         if after_step is not None:
             after_step()
     return rows.continuations()
 
 
 def stream(
-    decoder: Decoder, prompts: Sequence[np.ndarray], *, sampler: Sampler | None = None,
-    max_new_tokens: int | None = None, constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
+    decoder: Decoder, prompts: Prompts, *, sampler: Sampler | None = None, max_new_tokens: MaxNewTokens = None,
+    constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
     stop_sequences: Collection[Sequence[int]] = (), generators: Sequence[torch.Generator] | None = None,
 ) -> Iterator[np.ndarray]:
     """Ids as they come.
 
-    The length is unlimited: a decoder with a window forgets what is out of reach; one without reads the last half of
-    its context again whenever that is full.
+    After ids the length is unlimited: a decoder with a window forgets what is out of reach; one without reads the last
+    half of its context again whenever that is full.
 
     Args:
         decoder: in evaluation mode.
-        prompts: (n_i,) ids each, at least one; their lengths may differ.
+        prompts: (n_i,) ids each, at least one, or the starts of composed documents, which stay in reach as a whole with
+            their spans seen both ways; their lengths may differ.
         sampler: how to choose; None: as the model has it.
-        max_new_tokens: at most so many for each row; None: until each row has stopped.
+        max_new_tokens: at most so many, for all rows or for each; None: until each row has stopped. Needed after a
+            composed document.
         constraints: one for each row, advanced with what is chosen.
         stop_ids: a row that takes one of these is finished.
         stop_sequences: a row whose new ids end with one of these is finished.
@@ -58,17 +70,21 @@ def stream(
     generators = row_generators(0, len(prompts)) if generators is None else generators
     stops = Stops(stop_ids, stop_sequences)
     rows = Rows(prompts, max_new_tokens, stops, constraints=constraints, generators=generators)
-    for live, taken in _steps(decoder, rows, sampler or Sampler(), constraints, generators, scored=False):
+    for live, taken in _steps(
+        decoder, prompts, rows, sampler or Sampler(), constraints, generators, scored=False
+    ):  # fmt: skip
         ids = np.full(len(prompts), -1)
         ids[live] = taken
         yield ids
 
 
 @torch.inference_mode()
-def next_probabilities(decoder: Decoder, prompt: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+def next_probabilities(
+    decoder: Decoder, prompt: np.ndarray | Composed, allowed: np.ndarray | None = None
+) -> np.ndarray:  # fmt: skip
     """What comes after a prompt: float32 (V,), as the model has it among what is `allowed`, bool (V,)."""
-    reader = Reader(decoder, 1)
-    logits = decoder.logits(reader.last([reader.recent(prompt.tolist())]))[0].float()
+    reader = Reader(decoder, [prompt], [1])
+    logits = decoder.logits(reader.last([reader.recent(ids_of(prompt).tolist())]))[0].float()
     if allowed is not None:
         logits = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
     return logits.softmax(dim=-1).cpu().numpy()
@@ -76,14 +92,14 @@ def next_probabilities(decoder: Decoder, prompt: np.ndarray, allowed: np.ndarray
 
 @torch.inference_mode()
 def _steps(
-    decoder: Decoder, rows: Rows, sampler: Sampler, constraints: Sequence[Constraint] | None,
+    decoder: Decoder, prompts: Prompts, rows: Rows, sampler: Sampler, constraints: Sequence[Constraint] | None,
     generators: Sequence[torch.Generator], scored: bool = True,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Which rows went on at each step, and with which ids. Log-probabilities are worked out where `scored`."""
     live = rows.live
     if not live:
         return
-    reader = Reader(decoder, len(live))
+    reader = Reader(decoder, [prompts[row] for row in live], [rows.room(row) for row in live])
     hidden = reader.last([reader.recent(rows.histories[row]) for row in live])
     seen = None
     while True:

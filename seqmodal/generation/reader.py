@@ -8,22 +8,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqmodal.decoder import Decoder
+from seqmodal.decoder import PREFILL_CHUNK, Decoder
+from seqmodal.errors import ConfigError
+from seqmodal.generation.rows import Prompts, ids_of
+from seqmodal.nn.mask import Mask
+from seqmodal.sequence import Composed
 
 
 class Reader:
     """Reads ids into a state. Lengths are counted here as well, so that no step waits for the device to tell them.
 
     A decoder with a window forgets what is out of reach. One whose state has a limit reads the last half of its context
-    again whenever that is full.
+    again whenever that is full; where a prompt is a composed document, the state is as long as it will take.
+
+    Args:
+        decoder: in evaluation mode.
+        prompts: of the rows, as `Rows` has them.
+        most: new ids of each row, at most; needed where a prompt is a composed document.
 
     Attributes:
         used: positions that each row has in the state.
+
+    Raises:
+        ConfigError: for a composed prompt without `most`, or one that needs more positions than the decoder knows.
     """
 
-    def __init__(self, decoder: Decoder, rows: int) -> None:
-        self.decoder, self.state = decoder, decoder.new_state(rows)
-        self.used, self.limit = [0] * rows, self.state.limit
+    def __init__(self, decoder: Decoder, prompts: Prompts, most: Sequence[int | None]) -> None:
+        composed = [prompt for prompt in prompts if isinstance(prompt, Composed)]
+        self.spans = [prompt.span if isinstance(prompt, Composed) else np.zeros(0, np.int32) for prompt in prompts]
+        longest, capacity = max(len(ids_of(prompt)) for prompt in prompts), None
+        if composed:
+            if any(new is None for new in most):
+                raise ConfigError("going on from a document needs max_new_tokens: the state has to hold both")
+            capacity = max(len(ids_of(prompt)) + (new or 0) for prompt, new in zip(prompts, most, strict=True))
+        self.decoder = decoder
+        self.state = decoder.new_state(len(prompts), capacity, max(PREFILL_CHUNK, longest if composed else 0))
+        self.used, self.limit = [0] * len(prompts), self.state.limit
         self.device = self.state.lengths.device
 
     def recent(self, ids: list[int]) -> list[int]:
@@ -32,7 +52,13 @@ class Reader:
 
     def read(self, runs: Sequence[list[int]]) -> Tensor:
         """Read on with a run of ids for each row, which may be empty: hidden states (L, T, D), padded on the right."""
-        longest = max(map(len, runs))
+        longest, mask = max(map(len, runs)), None
+        if any(span.any() for span in self.spans):  # the first call, which reads all prompts
+            laid = np.zeros((len(runs), longest), np.int64)
+            for row, span in enumerate(self.spans):
+                laid[row, : len(span)] = span
+            mask = Mask(span=torch.from_numpy(laid).to(self.device))
+        self.spans = []
         if longest == min(map(len, runs)):
             ids, positions = torch.tensor(runs, device=self.device), None
         else:
@@ -42,7 +68,7 @@ class Reader:
                 at[row, : len(run)] = np.arange(used, used + len(run))
             ids, positions = torch.from_numpy(padded).to(self.device), torch.from_numpy(at).to(self.device)
         self.used = [used + len(run) for used, run in zip(self.used, runs, strict=True)]
-        return self.decoder(ids, positions, state=self.state).hidden
+        return self.decoder(ids, positions, mask=mask, state=self.state).hidden
 
     def last(self, runs: Sequence[list[int]]) -> Tensor:
         """The same; the hidden state (L, D) after the last id of each run."""

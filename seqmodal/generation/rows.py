@@ -10,6 +10,18 @@ import numpy as np
 import torch
 
 from seqmodal.errors import ConfigError
+from seqmodal.sequence import Composed
+
+Prompts = Sequence[np.ndarray | Composed]
+"""What rows begin with: ids, of which a decoder with a limit forgets the older half when that is reached; or the start
+of a composed document, which stays in reach as a whole, its spans seen both ways."""
+MaxNewTokens = int | Sequence[int] | None
+"""At most so many new ids, for all rows or for each; None: any number."""
+
+
+def ids_of(prompt: np.ndarray | Composed) -> np.ndarray:
+    """The ids of a prompt, (n,)."""
+    return prompt.ids if isinstance(prompt, Composed) else np.asarray(prompt)
 
 
 @dataclass(frozen=True)
@@ -65,17 +77,20 @@ class Rows:
     """
 
     def __init__(
-        self, prompts: Sequence[np.ndarray], max_new_tokens: int | None, stops: Stops, **one_each: Sequence[Any] | None
+        self, prompts: Prompts, max_new_tokens: MaxNewTokens, stops: Stops, **one_each: Sequence[Any] | None
     ) -> None:
+        if isinstance(max_new_tokens, Sequence):
+            one_each["max_new_tokens"] = max_new_tokens
         for name, given in one_each.items():
             if given is not None and len(given) != len(prompts):
                 raise ConfigError(f"{len(prompts)} prompts and {len(given)} {name}; there must be one for each")
-        if not prompts or min(len(prompt) for prompt in prompts) == 0:
+        self.histories = [ids_of(prompt).tolist() for prompt in prompts]
+        if not self.histories or not all(self.histories):
             raise ConfigError("every row needs a prompt of at least one id, such as bos")
-        self.histories: list[list[int]] = [np.asarray(prompt).tolist() for prompt in prompts]
         self.starts = [len(history) for history in self.histories]
-        self.live = list(range(len(prompts))) if max_new_tokens is None or max_new_tokens > 0 else []
-        self._most, self._stops = max_new_tokens, stops
+        self._most = list(max_new_tokens) if isinstance(max_new_tokens, Sequence) else [max_new_tokens] * len(prompts)
+        self.live = [row for row, most in enumerate(self._most) if most is None or most > 0]
+        self._stops = stops
         self._logprobs: list[list[float]] = [[] for _ in prompts]
         self._met: list[tuple[int, ...] | None] = [None] * len(prompts)
 
@@ -85,11 +100,12 @@ class Rows:
         history.append(id)
         self._logprobs[row].append(logprob)
         met = self._met[row] = self._stops.met(history, start)
-        return met is None and len(history) - start != self._most
+        return met is None and len(history) - start != self._most[row]
 
     def room(self, row: int) -> int | None:
         """How many ids the row may still take; None: any number."""
-        return None if self._most is None else self._most - (len(self.histories[row]) - self.starts[row])
+        most = self._most[row]
+        return None if most is None else most - (len(self.histories[row]) - self.starts[row])
 
     def continuations(self) -> list[Continuation]:
         """What each row went on with."""

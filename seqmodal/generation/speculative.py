@@ -21,7 +21,15 @@ from seqmodal.generation.draft import DraftModel, Lookup
 from seqmodal.generation.path import Path, stacked
 from seqmodal.generation.probability import Sampler, choose, draw, probabilities
 from seqmodal.generation.reader import Reader
-from seqmodal.generation.rows import Continuation, Rows, Stops, histories_as_rows, row_generators
+from seqmodal.generation.rows import (
+    Continuation,
+    MaxNewTokens,
+    Prompts,
+    Rows,
+    Stops,
+    histories_as_rows,
+    row_generators,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ class Acceptance:
 
 @torch.inference_mode()
 def speculate(
-    decoder: Decoder, prompts: Sequence[np.ndarray], *, draft: DraftModel | Lookup, sampler: Sampler | None = None,
-    max_new_tokens: int | None = None, constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
-    stop_sequences: Collection[Sequence[int]] = (), generators: Sequence[torch.Generator] | None = None,
+    decoder: Decoder, prompts: Prompts, *, draft: DraftModel | Lookup, sampler: Sampler | None = None,
+    max_new_tokens: MaxNewTokens = None, constraints: Sequence[Constraint] | None = None,
+    stop_ids: Collection[int] = (), stop_sequences: Collection[Sequence[int]] = (),
+    generators: Sequence[torch.Generator] | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> tuple[list[Continuation], Acceptance]:
     """What follows each prompt, as `generate` has it, by speculative decoding.
@@ -68,7 +77,7 @@ def speculate(
     generators = row_generators(0, len(prompts)) if generators is None else generators
     stops = Stops(stop_ids, stop_sequences)
     rows = Rows(prompts, max_new_tokens, stops, constraints=constraints, generators=generators)
-    reader = Reader(decoder, len(prompts))
+    reader = Reader(decoder, prompts, [rows.room(row) for row in range(len(prompts))])
     _check(decoder, reader, draft)
     drafter = draft.drafter(len(prompts), sampler, generators)
     proposed, accepted, calls = np.zeros(len(prompts), np.int64), np.zeros(len(prompts), np.int64), 0

@@ -12,13 +12,14 @@ import torch
 
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
-from seqmodal.generation.beam import LENGTH_PENALTY, beam_search
+from seqmodal.generation.beam import LENGTH_PENALTY, Hypothesis, beam_search
 from seqmodal.generation.constraint import Constraint
 from seqmodal.generation.draft import DraftModel, Lookup
 from seqmodal.generation.loop import generate
 from seqmodal.generation.probability import Sampler
-from seqmodal.generation.rows import Continuation
+from seqmodal.generation.rows import Continuation, Prompts
 from seqmodal.generation.speculative import speculate
+from seqmodal.sequence import Composed
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,50 @@ class Strategy:
             raise ConfigError("beams and a draft do not go together: speculation continues one row, not a search")
 
     def continuations(
-        self, decoder: Decoder, prompt: np.ndarray, constraints: Sequence[Constraint], *, max_new_tokens: int,
-        stop_ids: Collection[int], generators: Sequence[torch.Generator],
+        self, decoder: Decoder, prompt: np.ndarray | Composed, constraints: Sequence[Constraint], *,
+        max_new_tokens: int, stop_ids: Collection[int], generators: Sequence[torch.Generator],
         after_step: Callable[[Sequence[Any]], None] | None = None,
     ) -> Sequence[Continuation]:  # fmt: skip
-        """As many as there are constraints; of a search the best, which may be fewer.
+        """As many of one prompt as there are constraints; of a search the best, which may be fewer.
 
         Args:
             after_step: called after each step with the constraints as they are then; in a search, the best beam's.
         """
         if self.beams is not None:
-            return beam_search(
-                decoder, [prompt], beams=self.beams, n_best=len(constraints), max_new_tokens=max_new_tokens,
-                constraints=constraints[:1], stop_ids=stop_ids, after_step=after_step,
-                length_penalty=LENGTH_PENALTY if self.length_penalty is None else self.length_penalty,
+            return self._search(
+                decoder, [prompt], len(constraints), constraints[:1], max_new_tokens, stop_ids, after_step
             )[0]  # fmt: skip
+        return self.each(
+            decoder, [prompt] * len(constraints), constraints, max_new_tokens=max_new_tokens, stop_ids=stop_ids,
+            generators=generators, after_step=after_step,
+        )  # fmt: skip
+
+    def each(
+        self, decoder: Decoder, prompts: Prompts, constraints: Sequence[Constraint], *,
+        max_new_tokens: int | Sequence[int], stop_ids: Collection[int], generators: Sequence[torch.Generator],
+        after_step: Callable[[Sequence[Any]], None] | None = None,
+    ) -> Sequence[Continuation]:  # fmt: skip
+        """One of each prompt, of a search the best; every prompt has a constraint and a generator of its own."""
+        if self.beams is not None:
+            found = self._search(decoder, prompts, 1, constraints, max_new_tokens, stop_ids, after_step)
+            return [best for (best,) in found]
         how: dict[str, Any] = {
             "sampler": self.sampler, "max_new_tokens": max_new_tokens, "constraints": constraints,
             "stop_ids": stop_ids, "generators": generators,
             "after_step": None if after_step is None else partial(after_step, constraints),
         }  # fmt: skip
-        prompts = [prompt] * len(constraints)
         if self.draft is None:
             return generate(decoder, prompts, **how)
         return speculate(decoder, prompts, draft=self.draft, **how)[0]
+
+    def _search(
+        self, decoder: Decoder, prompts: Prompts, n_best: int, constraints: Sequence[Constraint],
+        max_new_tokens: int | Sequence[int], stop_ids: Collection[int],
+        after_step: Callable[[Sequence[Any]], None] | None,
+    ) -> list[list[Hypothesis]]:  # fmt: skip
+        assert self.beams is not None
+        return beam_search(
+            decoder, prompts, beams=self.beams, n_best=n_best, max_new_tokens=max_new_tokens, constraints=constraints,
+            stop_ids=stop_ids, after_step=after_step,
+            length_penalty=LENGTH_PENALTY if self.length_penalty is None else self.length_penalty,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,11 +19,12 @@ from seqmodal.generation.draft import DraftModel, Lookup
 from seqmodal.generation.loop import next_probabilities, stream
 from seqmodal.generation.masked import fill_masked
 from seqmodal.generation.probability import Sampler
-from seqmodal.generation.rows import row_generators
+from seqmodal.generation.rows import Continuation, ids_of, row_generators
 from seqmodal.generation.strategy import Strategy
 from seqmodal.model.made import Candidate, Generated, Progress, Report
 from seqmodal.objective import MASK, mark
 from seqmodal.prompt import grammar_after, prompt_ids, stretch
+from seqmodal.sequence import Composed, Document, Segment, compose
 from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -63,6 +64,7 @@ class Model:
         self,
         prompt: Any = None,
         *,
+        given: Sequence[Segment] = (),
         to: str | None = None,
         seconds: float | None = None,
         prompt_seconds: float | None = None,
@@ -86,6 +88,8 @@ class Model:
         Args:
             prompt: an item, a file, or the tokenizer's ids; None: from nothing. Where items are text, a str is a file
                 if it names one that is there with a suffix the tokenizer reads, else the text itself.
+            given: what stands before it, as in the documents that the model learned from: a source, a tag. All of it
+                stays in sight.
             to: which block to make; may be left out where there is only one.
             seconds: how long, beyond the prompt, where the tokenizer counts seconds; None: until the model ends it.
             prompt_seconds: use only the first seconds of the prompt.
@@ -98,7 +102,8 @@ class Model:
                 `Lookup` set how much is guessed.
             seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
             limits: in place of what the tokenizer's grammar keeps samples to, by name; None for one: no limit.
-            max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts.
+            max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts; after what is `given`,
+                what the context has left, or where positions are not absolute at least half of it.
             progress: called with how much is done and how much there is: seconds, or else ids (with a draft,
                 calls of the decoder).
 
@@ -118,11 +123,10 @@ class Model:
         if beams is not None and beams < variations:
             raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
         tokenizer = self.tokenizer(to)
-        given = prompt_ids(tokenizer, prompt, prompt_seconds)
-        grammar = grammar_after(tokenizer, given, seconds, limits or {})
-        bound = max_new_tokens or (
-            CONTEXTS * self.decoder.config.max_seq_len if seconds is None else int(IDS_PER_SECOND * (seconds + 10))
-        )
+        ids = prompt_ids(tokenizer, prompt, prompt_seconds)
+        grammar, start = grammar_after(tokenizer, ids, seconds, limits or {}), self.start(tokenizer, ids, given)
+        bound = int(IDS_PER_SECOND * (seconds + 10)) if seconds is not None else self.bound(start)
+        bound = max_new_tokens or bound
         if seed is None:
             seed = secrets.randbelow(1 << 31)
         made: list[Generated] = []
@@ -145,19 +149,19 @@ class Model:
                         grammar.seconds if seconds is not None else 0.0,
                     )
                 )
-                made += self._rows(tokenizer, given, grammar, strategy, bound, seed, first, rows, report)
+                made += self._rows(tokenizer, ids, start, grammar, strategy, bound, seed, first, rows, report)
         finally:
             self.decoder.train(training)
         return made
 
     def stream(
-        self, prompt: Any = None, *, to: str | None = None, max_new_tokens: int | None = None, seed: int | None = None,
-        **sampling: Any,
+        self, prompt: Any = None, *, given: Sequence[Segment] = (), to: str | None = None,
+        max_new_tokens: int | None = None, seed: int | None = None, **sampling: Any,
     ) -> Iterator[str]:  # fmt: skip
         """What follows a prompt, as text while it is made: together what `sample` with the same seed adds to it.
 
         Args:
-            prompt, to, max_new_tokens, seed: see `sample`.
+            prompt, given, to, max_new_tokens, seed: see `sample`.
             sampling: see `Sampler`.
 
         Raises:
@@ -166,15 +170,44 @@ class Model:
         """
         self._check(max_new_tokens)
         tokenizer = self._of_text(to)
-        sampler, given = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
-        bound = max_new_tokens or CONTEXTS * self.decoder.config.max_seq_len
-        return self._pieces(tokenizer, given, sampler, bound, secrets.randbelow(1 << 31) if seed is None else seed)
+        sampler, ids = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
+        start = self.start(tokenizer, ids, given)
+        seed = secrets.randbelow(1 << 31) if seed is None else seed
+        return self._pieces(tokenizer, ids, start, sampler, max_new_tokens or self.bound(start), seed)
 
-    def next(self, prompt: Any = None, count: int = 10, *, to: str | None = None) -> list[Candidate]:
+    def sample_each(
+        self, given: Sequence[Sequence[Segment]], *, to: str | None = None,
+        max_new_tokens: int | Sequence[int] | None = None, beams: int | None = None,
+        length_penalty: float | None = None, draft: Any = None, seed: int | None = None,
+        progress: Progress | None = None, **sampling: Any,
+    ) -> list[Generated]:  # fmt: skip
+        """What follows each of many things given: one item each, in their order, made in batches of like length.
+
+        Args:
+            given: of each item what stands before it, as in `sample`.
+            max_new_tokens: at most so many ids, of all or of each; None: as in `sample`.
+            to, beams, length_penalty, draft: see `sample`.
+            seed: item number i depends on (seed, i) and on what is given, and not on the others.
+            progress: called with how many are done and how many there are.
+            sampling: see `Sampler`.
+
+        Raises:
+            ConfigError, Mismatch: as `sample`.
+        """
+        from seqmodal.model.each import sample_each
+
+        self._check()
+        strategy = Strategy(Sampler(**sampling), beams, length_penalty, self._draft(draft))
+        seed = secrets.randbelow(1 << 31) if seed is None else seed
+        return sample_each(self, self.tokenizer(to), given, strategy, max_new_tokens, seed, progress)
+
+    def next(
+        self, prompt: Any = None, count: int = 10, *, given: Sequence[Segment] = (), to: str | None = None
+    ) -> list[Candidate]:  # fmt: skip
         """The likeliest ids after a prompt, the end among them, from the likeliest down.
 
         Args:
-            prompt, to: see `sample`.
+            prompt, given, to: see `sample`.
             count: how many, or all where there are no more.
 
         Raises:
@@ -185,12 +218,12 @@ class Model:
         if count < 1:
             raise ConfigError(f"count is {count}; it must be at least 1")
         tokenizer = self._of_text(to)
-        given = prompt_ids(tokenizer, prompt, None)
-        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
+        ids = prompt_ids(tokenizer, prompt, None)
+        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
         training = self.decoder.training
         self.decoder.eval()
         try:
-            p = next_probabilities(self.decoder, self._start(tokenizer, given), constraint.allowed())
+            p = next_probabilities(self.decoder, self.start(tokenizer, ids, given), constraint.allowed())
         finally:
             self.decoder.train(training)
         found = []
@@ -241,7 +274,7 @@ class Model:
         most = self.decoder.config.max_seq_len // 2
         if last - first > most:
             raise ConfigError(f"the stretch from {start:g} to {stop:g} has {last - first} ids, more than {most}")
-        whole, mask_id = self._start(tokenizer, given), mark(self.vocabulary, MASK)
+        whole, mask_id = np.array(ids_of(self.start(tokenizer, given))), mark(self.vocabulary, MASK)
         hole = slice(len(whole) - len(given) + first, len(whole) - len(given) + last)
         whole[hole] = mask_id
         low = max(0, min((hole.start + hole.stop) // 2 - most, len(whole) - 2 * most))
@@ -286,7 +319,8 @@ class Model:
         notes = len(tokenizer.decode_notes(made.prompt_ids)) if hasattr(tokenizer, "decode_notes") else 0
         return tokenizer.show(made.item, Path(stem), prompt_notes=notes)
 
-    def _check(self, max_new_tokens: int | None) -> None:
+    def _check(self, max_new_tokens: int | None = None) -> None:
+        """Raises ConfigError for a model that does not go from left to right, or a number of ids below 1."""
         if self.objective not in LEFT_TO_RIGHT:
             raise ConfigError(
                 f"this model learned the objective {self.objective}, which does not go from left to right; one "
@@ -302,14 +336,16 @@ class Model:
             raise ConfigError(f"the tokenizer {tokenizer.name} makes no text, to be shown token by token; use sample")
         return tokenizer
 
-    def _pieces(self, tokenizer: Any, given: np.ndarray, sampler: Sampler, bound: int, seed: int) -> Iterator[str]:
-        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, given, None, {}))
+    def _pieces(
+        self, tokenizer: Any, ids: np.ndarray, start: np.ndarray | Composed, sampler: Sampler, bound: int, seed: int
+    ) -> Iterator[str]:
+        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
         shown, training = tokenizer.stream(), self.decoder.training
-        shown.push(given)  # a prompt may end in half a character
+        shown.push(ids)  # a prompt may end in half a character
         self.decoder.eval()
         try:
             for (id,) in stream(
-                self.decoder, [self._start(tokenizer, given)], sampler=sampler, max_new_tokens=bound,
+                self.decoder, [start], sampler=sampler, max_new_tokens=bound,
                 constraints=[constraint], stop_ids={constraint.end}, generators=row_generators(seed, 1),
             ):  # fmt: skip
                 if id != constraint.end and (piece := shown.push(self.vocabulary.to_local(tokenizer.name, id[None]))):
@@ -319,11 +355,30 @@ class Model:
         finally:
             self.decoder.train(training)
 
-    def _start(self, tokenizer: Any, given: np.ndarray) -> np.ndarray:
-        """What the decoder reads before it goes on: marks, then the prompt."""
+    def start(
+        self, tokenizer: Any, ids: np.ndarray, given: Sequence[Segment] = ()
+    ) -> np.ndarray | Composed:  # fmt: skip
+        """What the decoder reads before it goes on: marks, then the ids of a prompt; behind what is given, a document
+        as far as it goes."""
         begin = self.vocabulary.block(tokenizer.name).begin
+        if given:
+            before = [replace(segment, loss=0.0) for segment in given]
+            whole = compose(Document((*before, Segment(tokenizer.name, ids))), self.vocabulary)
+            return whole.part(0, len(whole.ids) - (1 if begin is None else 2))
         marks = [self.vocabulary.bos] if begin is None else [self.vocabulary.bos, begin]
-        return np.concatenate([marks, self.vocabulary.to_global(tokenizer.name, given)])
+        return np.concatenate([marks, self.vocabulary.to_global(tokenizer.name, ids)])
+
+    def bound(self, start: np.ndarray | Composed) -> int:
+        """How many ids are made at most, where nobody says."""
+        config, taken = self.decoder.config, len(ids_of(start))
+        if not isinstance(start, Composed):
+            return CONTEXTS * config.max_seq_len
+        left = config.max_seq_len - taken
+        if config.position.absolute and left < 1:
+            raise ConfigError(
+                f"what is given takes {taken} positions, and this model knows {config.max_seq_len}; give less"
+            )
+        return left if config.position.absolute else max(left, config.max_seq_len // 2)
 
     def _draft(self, draft: Any) -> DraftModel | Lookup | None:
         if isinstance(draft, Model):
@@ -341,7 +396,8 @@ class Model:
     def _rows(
         self,
         tokenizer: Any,
-        given: np.ndarray,
+        ids: np.ndarray,
+        start: np.ndarray | Composed,
         grammar: Any,
         strategy: Strategy,
         bound: int,
@@ -356,7 +412,6 @@ class Model:
             BlockConstraint(vocabulary, tokenizer.name, None if grammar is None else grammar.copy())
             for _ in range(rows)
         ]
-        start = self._start(tokenizer, given)
         before = time.perf_counter()
         found = strategy.continuations(
             self.decoder,
@@ -368,9 +423,10 @@ class Model:
             after_step=report,
         )
         taken = time.perf_counter() - before
-        made = []
-        for one in found:
-            new = vocabulary.to_local(tokenizer.name, one.ids[:-1] if one.finished else one.ids)
-            ids = np.concatenate([given, new])
-            made.append(Generated(ids, given, tokenizer.decode(ids), one.logprobs, one.finished, seed, taken))
-        return made
+        return [self.made(tokenizer, ids, one, seed, taken) for one in found]
+
+    def made(self, tokenizer: Any, ids: np.ndarray, one: Continuation, seed: int, taken: float) -> Generated:
+        """What a continuation of a prompt `ids` is."""
+        new = self.vocabulary.to_local(tokenizer.name, one.ids[:-1] if one.finished else one.ids)
+        whole = np.concatenate([ids, new])
+        return Generated(whole, ids, tokenizer.decode(whole), one.logprobs, one.finished, seed, taken)

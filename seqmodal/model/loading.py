@@ -35,8 +35,9 @@ def load(path: str | Path, tokenizers: Mapping[str, type] | None = None) -> Mode
     folder = path / "model" if (path / "model").is_dir() else path
     if _is_gpt2(folder):
         return _load_gpt2(folder, tokenizers)
-    decoder, vocabulary, held, facts = load_model(folder, tokenizers)
-    return Model(decoder, vocabulary, held, path, facts.get("objective", "causal"))
+    decoder, vocabulary, held, facts, inputs = load_model(folder, tokenizers)
+    drops = float(facts.get("condition_dropout", 0.0))
+    return Model(decoder, vocabulary, held, path, facts.get("objective", "causal"), inputs, drops)
 
 
 def _is_gpt2(folder: Path) -> bool:

@@ -53,8 +53,8 @@ class KVCache:
 
     def advance(self, ids: Tensor, positions: Tensor | None) -> CacheCall:
         """Take (B, T) ids at their positions, -1 for padding; None: on from each row's length."""
-        length = ids.shape[1]
-        self.whole = self.whole and self.end(length, positions) <= self.capacity
+        length, end = ids.shape[1], self.end(ids.shape[1], positions)
+        self.whole = self.whole and end <= self.capacity
         if positions is None and self.even is not None and self.even % self.capacity + length <= self.capacity:
             starts, start, first = self.lengths.clone(), self.even, self.even % self.capacity
             slots = slice(first, first + length)
@@ -74,7 +74,7 @@ class KVCache:
         rows = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(at)
         self.positions[rows, at], self.ids[rows, at] = positions, ids
         self.lengths = torch.maximum(self.lengths, positions.amax(dim=1) + 1)
-        return CacheCall(self, (rows, at), slice(0, self.capacity + 1), starts)
+        return CacheCall(self, (rows, at), slice(0, end if self.whole else self.capacity + 1), starts)
 
     def end(self, length: int, positions: Tensor | None) -> int:
         """The longest row after a call of that length."""
@@ -128,6 +128,13 @@ class CacheCall:
         at = (self.starts - 1).clamp(min=0) % self.cache.capacity
         before = self.cache.tally[torch.arange(len(at), device=at.device), at]
         return before * (self.starts > 0).unsqueeze(-1)
+
+    def among_keys(self, values: Tensor) -> Tensor:
+        """Numbers (B, T) of the call's own positions, among all that the layers hold: (B, S), 0 for those before."""
+        laid = values.new_zeros(self.cache.positions.shape)
+        laid[self.slots if isinstance(self.slots, tuple) else (slice(None), self.slots)] = values
+        laid[:, self.cache.capacity] = 0  # padding
+        return laid[:, self.held]
 
     def keep_tally(self, counts: Tensor) -> None:
         """Store the counters (B, T, F) after each position."""
