@@ -115,7 +115,7 @@ def test_a_tokenizer_that_does_something_else_now_is_refused(tmp_path: Path) -> 
             return super().encode(item)[::-1]
 
     save_tokenizers([Digits()], tmp_path)
-    with pytest.raises(Mismatch, match="fingerprint"):
+    with pytest.raises(Mismatch, match="examples become other ids"):
         load_tokenizers(tmp_path, {"digits": Changed})
 
 

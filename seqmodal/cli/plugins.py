@@ -30,6 +30,6 @@ def tokenizers(given: list[str]) -> None:
     if given:
         raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
     for name, entry in available().items():
-        print(f"{name:10}  {entry.summary}  [{entry.distribution}]")
+        print(f"{name:10}  {entry.summary}  [{entry.origin}]")
     for line in failures():
         print(f"broken: {line}", file=sys.stderr)

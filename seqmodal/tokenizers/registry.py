@@ -25,13 +25,20 @@ FILE, ARRAYS = "tokenizers.json", "tokenizers.safetensors"
 
 @dataclass(frozen=True)
 class Entry:
-    """A tokenizer that was found: its class, the module and file it stands in, and who brought it."""
+    """A tokenizer that was found: its class, the module and file it stands in, and the distribution that brought it, or
+    the folder where no distribution is known to have installed the file, which then has no version."""
 
     name: str
     cls: type
     module: str
     file: str
     distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version."""
+        return f"{self.distribution} {self.version}".rstrip()
 
     @property
     def summary(self) -> str:
@@ -62,12 +69,12 @@ def _discover() -> tuple[dict[str, Entry], tuple[str, ...]]:
                 broken.append(f"{name} ({file}): {type(error).__name__}: {error}")
                 continue
             for key, cls in table.items():
-                entry = Entry(key, cls, name, file, _distribution(file))
+                entry = Entry(key, cls, name, file, *_distribution(file))
                 if key in found:
                     other = found[key]
                     raise ConfigError(
-                        f"two tokenizers are called {key!r}: {other.module} ({other.file}, {other.distribution}) and "
-                        f"{name} ({file}, {entry.distribution}); uninstall one or pass the object itself"
+                        f"two tokenizers are called {key!r}: {other.module} ({other.file}, {other.origin}) and "
+                        f"{name} ({file}, {entry.origin}); uninstall one or pass the object itself"
                     )
                 found[key] = entry
     return found, tuple(broken)
@@ -128,6 +135,7 @@ def save_tokenizers(tokenizers: Sequence[Tokenizer[Any]], folder: Path) -> None:
                 "arrays": sorted(own),
                 "module": type(held).__module__,
                 "distribution": entry.distribution if entry else "",
+                "version": entry.version if entry else "",
                 "fingerprint": fingerprint(held),
             }
         )
@@ -148,7 +156,8 @@ def load_tokenizers(folder: Path, extra: Mapping[str, type] | None = None) -> li
 
     Raises:
         BadInput: for a missing or unreadable file.
-        Mismatch: when a tokenizer is not installed, or does something else than when it was saved.
+        Mismatch: when a tokenizer is not installed, or does something else than when it was saved. Of one without
+            examples nobody can tell, so that another version of its distribution is refused.
     """
     try:
         rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -156,23 +165,55 @@ def load_tokenizers(folder: Path, extra: Mapping[str, type] | None = None) -> li
         own = [{key: arrays[f"{row['name']}/{key}"] for key in row["arrays"]} for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(folder / FILE, f"cannot be read: {type(error).__name__}: {error}") from error
-    classes: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(extra or {})
+    entries = available()
+    classes: dict[str, Any] = {name: entry.cls for name, entry in entries.items()} | dict(extra or {})
     held = []
     for row, values in zip(rows, own, strict=True):
-        if row["kind"] not in classes:
+        kind, then = row["kind"], f"{row['distribution']} {row.get('version', '')}".strip()
+        if kind not in classes:
             raise Mismatch(
-                f"{folder} needs the tokenizer {row['kind']!r} of {row['module']} "
-                f"({row['distribution'] or 'unregistered'}), which is not here; install it, or pass its class: "
-                f"load(..., tokenizers={{{row['kind']!r}: ...}})"
+                f"{folder} needs the tokenizer {kind!r} of {row['module']} ({then or 'unregistered'}), which is not "
+                f"here; install it, or pass its class: load(..., tokenizers={{{kind!r}: ...}})"
             )
-        rebuilt = classes[row["kind"]].from_dict({**row["config"], **values})
-        if fingerprint(rebuilt) != row["fingerprint"]:
+        entry = entries.get(kind)
+        now = entry if entry is not None and entry.cls is classes[kind] else None
+        rebuilt, differs = _rebuilt(classes[kind], row, values, now)
+        if differs:
+            here = now.origin if now else "unregistered"
             raise Mismatch(
-                f"the tokenizer {row['kind']!r} here ({type(rebuilt).__module__}) does something else than when "
-                f"{folder} was saved: its fingerprint differs; install the version it was saved with"
+                f"the tokenizer {kind!r} here ({classes[kind].__module__}, {here}) does not do what it did "
+                f"when {folder} was saved ({then or 'unregistered'}): {differs}; install the version it was saved with"
             )
         held.append(rebuilt)
     return held
+
+
+def _rebuilt(
+    cls: Any, row: dict[str, Any], arrays: dict[str, np.ndarray], now: Entry | None
+) -> tuple[Any, str]:  # fmt: skip
+    """A tokenizer as it was saved, and how it differs from what it was: nothing where it does not."""
+    try:
+        rebuilt = cls.from_dict({**row["config"], **arrays})
+        same = fingerprint(rebuilt) == row["fingerprint"]
+    except Exception as error:  # whatever a stranger's other version does with settings it does not know
+        return None, f"it cannot be rebuilt from its settings: {type(error).__name__}: {error}"
+    if same:
+        then, here = row.get("version", ""), now.version if now else ""
+        if isinstance(rebuilt, Exemplary) or not then or not here or then == here:
+            return rebuilt, ""
+        return rebuilt, "it has no `examples` by which the two versions could be compared"
+    return rebuilt, _difference(rebuilt, row, arrays)
+
+
+def _difference(rebuilt: Any, row: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    """How a tokenizer with another fingerprint than what was saved differs from it."""
+    plain, own = _split(rebuilt.to_dict())
+    then, here = row["config"], json.loads(json.dumps(plain))
+    changed = [f"{key} is {here.get(key)!r} and was {then.get(key)!r}" for key in sorted({*then, *here})
+               if here.get(key) != then.get(key)]  # fmt: skip
+    changed += [f"the array {key} differs" for key in sorted({*arrays, *own})
+                if key not in arrays or key not in own or not np.array_equal(arrays[key], own[key])]  # fmt: skip
+    return "; ".join(changed) or "its examples become other ids, or what was saved has been changed since"
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -195,18 +236,17 @@ def _members(protocol: type) -> list[str]:
 
 
 @cache
-def _owners() -> dict[str, str]:
-    """Absolute file to the distribution that installed it, for the files of the namespace."""
+def _owners() -> dict[str, tuple[str, str]]:
+    """Absolute file to name and version of the distribution that installed it, for the files of the namespace."""
     owners = {}
     for distribution in importlib.metadata.distributions():
         for file in distribution.files or ():
             if file.parts[:1] == (NAMESPACE,):
-                owners[str(Path(str(distribution.locate_file(file))).resolve())] = (
-                    f"{distribution.name} {distribution.version}"
-                )
+                place = str(Path(str(distribution.locate_file(file))).resolve())
+                owners[place] = (distribution.name, distribution.version)
     return owners
 
 
-def _distribution(file: str) -> str:
+def _distribution(file: str) -> tuple[str, str]:
     """Name and version of what installed a file; an editable install is known by its folder only."""
-    return _owners().get(str(Path(file).resolve()), str(Path(file).resolve().parent.parent))
+    return _owners().get(str(Path(file).resolve()), (str(Path(file).resolve().parent.parent), ""))
