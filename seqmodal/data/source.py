@@ -27,7 +27,8 @@ from seqmodal.errors import BadInput, ConfigError, SeqmodalError
 
 T = TypeVar("T")
 SPLIT_NAMES = {
-    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test",
+    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
+    "test": "test",
 }
 AT_ONCE = 8
 """Files a worker holds, so that it need not wait for the next."""
@@ -113,6 +114,14 @@ def split_folders(root: Path) -> dict[str, Path] | None:
                 root, f"{found[split].name} and {path.name} are both the {split} part", "move their files into one"
             )
     return found if "train" in found and len(found) > 1 else None
+
+
+def named_splits(files: Sequence[Path]) -> dict[Path, str] | None:
+    """The split that files say by their names up to the first dot, such as train.jsonl and dev.jsonl, those with other
+    names being of the training part; None unless there is train and another."""
+    found = {path: SPLIT_NAMES.get(path.name.lower().split(".")[0]) for path in files}
+    told = set(found.values()) - {None}
+    return {path: split or "train" for path, split in found.items()} if "train" in told and len(told) > 1 else None
 
 
 def write_skipped(path: Path, rows: Iterable[Skipped]) -> None:

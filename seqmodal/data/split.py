@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.data.duplicates import group_near, split_groups
-from seqmodal.data.source import Skipped, find_files, split_folders
+from seqmodal.data.source import Skipped, find_files, named_splits, split_folders
 from seqmodal.errors import BadInput
 
 FEW = 2000
@@ -26,8 +26,8 @@ def left_out(path: Path, reason: str, strict: bool) -> Skipped:
 def input_files(
     data: str, suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool
 ) -> tuple[Path, list[Path]]:
-    """The folder and its files of these suffixes, which are called `what`; `evaluated`: of its own test part, where it
-    has one.
+    """The folder and its files of these suffixes, which are called `what`; `evaluated`: of its own test part, where its
+    folders or names of files say so.
 
     Raises:
         BadInput: when there are none.
@@ -36,6 +36,8 @@ def input_files(
     if evaluated:
         root = (split_folders(root) or {}).get("test", root)
     files = find_files(root, suffixes, exclude)
+    if evaluated and (named := named_splits(files)) is not None:
+        files = [path for path in files if named[path] == "test"] or files
     if not files:
         reason = f"there is no {what} here ({' '.join(suffixes)})"
         raise BadInput(root, reason, "give --data a file, or a folder that has some")
@@ -64,7 +66,8 @@ def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:
 def split_files(
     root: Path, weights: Mapping[Path, float], share: float = 0.0, signatures: Sequence[np.ndarray] | None = None
 ) -> dict[Path, str]:
-    """Which split each file belongs to: the folder's own, or whole files held out at random, always the same.
+    """Which split each file belongs to: as its sub-folders or the names of its files say, or whole files held out at
+    random, always the same.
 
     Args:
         root: the folder.
@@ -72,9 +75,12 @@ def split_files(
         share: of the weight to hold out, where the folder has no valid part; 0: chosen for their number.
         signatures: `minhash` of each file, in the order of `weights`; near-duplicates then stand on one side.
     """
-    own = split_folders(root) or {}
-    splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in weights}
-    if "valid" in own:
+    own = split_folders(root)
+    if own is not None:
+        splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in weights}
+    else:
+        splits = named_splits(list(weights)) or dict.fromkeys(weights, "train")
+    if "valid" in splits.values() or "valid" in (own or {}):
         return splits
     at = [number for number, split in enumerate(splits.values()) if split == "train"]
     pieces = [path for path, split in splits.items() if split == "train"]
