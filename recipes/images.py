@@ -116,8 +116,8 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
-    found = likelihood(model.decoder, held, config.model.max_seq_len)
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
+    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     alone = unigram_nats(stores["train"], held, _kinds(model.tokenizer("image")))
     tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
     facts = json.loads((held.folder.parent / "corpus.json").read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,30 @@ from safetensors.torch import load_file, save
 
 from seqmodal import __version__
 from seqmodal.config import DecoderConfig, from_dict, to_dict
+from seqmodal.data.store import BlockShape
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, Mismatch
+from seqmodal.inputs import Inputs
 from seqmodal.tokenizers.registry import load_tokenizers, save_tokenizers
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 KEYS = {"seqmodal", "decoder", "vocabulary", "sha256", "facts"}
+INPUTS = "inputs"
+"""Key of the shapes of what is added to embeddings, where something is, and the start of the names of its weights."""
 
 
 def save_model(
-    folder: str | Path, decoder: Decoder, vocabulary: Vocabulary, tokenizers: Sequence[Any], card: Mapping[str, Any]
-) -> None:
+    folder: str | Path, decoder: Decoder, vocabulary: Vocabulary, tokenizers: Sequence[Any], card: Mapping[str, Any],
+    inputs: Inputs | None = None,
+) -> None:  # fmt: skip
     """Write a model folder, over an older one if there is one.
 
     Args:
         folder: is made.
         decoder, vocabulary, tokenizers: the parts.
         card: facts for people and for `load_model`: the data, the measures. JSON values.
+        inputs: what is added to the embeddings, if something is.
 
     Raises:
         Mismatch: when the parts do not belong together.
@@ -40,14 +47,16 @@ def save_model(
     folder = Path(folder)
     _check(folder, decoder.config, vocabulary, tokenizers)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = save({name: tensor.contiguous().cpu() for name, tensor in decoder.state_dict().items()})
-    config = {
+    weights = save({name: tensor.contiguous().cpu() for name, tensor in weights_of(decoder, inputs).items()})
+    config: dict[str, Any] = {
         "seqmodal": __version__,
         "decoder": to_dict(decoder.config),
         "vocabulary": vocabulary.to_dict(),
         "sha256": hashlib.sha256(weights).hexdigest(),
         "facts": dict(card),
     }
+    if inputs is not None:
+        config[INPUTS] = {name: asdict(shape) for name, shape in inputs.shapes.items()}
     text = json.dumps(config, indent=1)  # first of all: facts that are not JSON must not leave half a folder
     _write(folder / WEIGHTS, weights)
     save_tokenizers(tokenizers, folder)
@@ -57,8 +66,9 @@ def save_model(
 
 def load_model(
     folder: str | Path, tokenizers: Mapping[str, type] | None = None
-) -> tuple[Decoder, Vocabulary, list[Any], dict[str, Any]]:
-    """The decoder (in evaluation mode), vocabulary, tokenizers and facts of a model folder.
+) -> tuple[Decoder, Vocabulary, list[Any], dict[str, Any], Inputs | None]:
+    """The decoder (in evaluation mode), vocabulary, tokenizers and facts of a model folder, and what is added to the
+    embeddings.
 
     Args:
         folder: what `save_model` wrote.
@@ -82,6 +92,8 @@ def load_model(
     try:
         shape = from_dict(DecoderConfig, config["decoder"])
         vocabulary = Vocabulary.from_dict(config["vocabulary"])
+        shapes = {name: BlockShape(**fields) for name, fields in config.get(INPUTS, {}).items()}
+        inputs = Inputs(vocabulary, shapes, shape.d_model) if shapes else None
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise Mismatch(
             f"{folder / CONFIG} was written by seqmodal {config['seqmodal']}, this is {__version__}, which does not "
@@ -93,10 +105,28 @@ def load_model(
     try:
         state = load_file(weights)
         kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-        decoder.to(torch.float64 if kinds == {torch.float64} else torch.float32).load_state_dict(state)
+        decoder.to(torch.float64 if kinds == {torch.float64} else torch.float32)
+        load_weights(decoder, inputs, state)
     except (SafetensorError, RuntimeError) as error:
         raise Mismatch(f"{weights} does not fit the decoder of {folder / CONFIG}: {error}") from error
-    return decoder.eval(), vocabulary, held, config["facts"]
+    return decoder.eval(), vocabulary, held, config["facts"], inputs
+
+
+def weights_of(decoder: Decoder, inputs: Inputs | None) -> dict[str, torch.Tensor]:
+    """All weights of a model by name; those of its inputs begin with theirs."""
+    more = {} if inputs is None else inputs.state_dict()
+    return {**decoder.state_dict(), **{f"{INPUTS}.{name}": tensor for name, tensor in more.items()}}
+
+
+def load_weights(decoder: Decoder, inputs: Inputs | None, weights: Mapping[str, torch.Tensor]) -> None:
+    """Take what `weights_of` gave. Raises RuntimeError where it does not fit."""
+    start = f"{INPUTS}."
+    more = {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
+    decoder.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith(start)})
+    if inputs is not None:
+        inputs.load_state_dict(more)
+    elif more:
+        raise RuntimeError(f"there is nothing for {', '.join(sorted(more))}")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -107,7 +137,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadInput(path, f"is damaged: {error}", "copy the whole model folder again") from error
-    if not isinstance(config, dict) or set(config) != KEYS:
+    if not isinstance(config, dict) or set(config) - {INPUTS} != KEYS:
         keys = sorted(config) if isinstance(config, dict) else type(config).__name__
         raise Mismatch(f"{path} has {keys}, expected {sorted(KEYS)}; it is not from seqmodal {__version__}")
     return config

@@ -42,7 +42,8 @@ def folder(tmp_path) -> Path:
 
 def test_what_went_in_comes_out(folder):
     decoder, vocabulary, held = small()
-    found, same_vocabulary, tokenizers, facts = load_model(folder)
+    found, same_vocabulary, tokenizers, facts, inputs = load_model(folder)
+    assert inputs is None
     assert same_vocabulary == vocabulary
     assert [t.to_dict() for t in tokenizers] == [t.to_dict() for t in held]
     assert facts == {"data": "a | b", "nats_per_event": 2.5, "notes": 12345}

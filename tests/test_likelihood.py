@@ -202,7 +202,7 @@ def test_streaming_with_a_memory_reaches_over_memory_and_segment(position, chunk
 def test_streaming_without_a_window_reads_again_as_generation_does(position, context: int) -> None:
     decoder = exact(replace(SHAPE, max_seq_len=context, position=position))
     ids = np.random.default_rng(1).integers(4, 30, 60).tolist()
-    reader, expected = Reader(decoder, 1), []
+    reader, expected = Reader(decoder, [np.zeros(1, np.int64)], [None]), []
     with torch.inference_mode():
         hidden = reader.last([ids[:1]])
         for at in range(1, len(ids)):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.data.beside import Beside, BesideWriter
-from seqmodal.errors import BadInput
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -43,6 +43,21 @@ class BlockShape:
     axes: int = 0
     given: bool = False
     both_ways: bool = False
+
+    def joined(self, other: BlockShape) -> BlockShape:
+        """What fits the segments of both.
+
+        Raises:
+            ConfigError: where both have features, or both coordinates, of different widths.
+        """
+        for name in ("features", "axes"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine and theirs and mine != theirs:
+                raise ConfigError(f"{name} of {mine} numbers do not fit a model that learned those of {theirs}")
+        return BlockShape(
+            max(self.features, other.features), max(self.axes, other.axes), self.given or other.given,
+            self.both_ways or other.both_ways,
+        )  # fmt: skip
 
 
 class StoreWriter:

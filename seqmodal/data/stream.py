@@ -161,6 +161,8 @@ def segments(store: Store, context: int, batch_size: int = 8, share: float = 1.0
 
 
 def _must_be_causal(store: Store) -> None:
+    if any(shape.features for shape in store.shapes().values()):
+        raise ConfigError(f"{store.folder} holds features, which a decoder with memory cannot read; set model.memory 0")
     if store.both_ways:
         raise ConfigError(
             f"{store.folder} holds segments seen both ways, and a decoder with memory reads from left to right; set "

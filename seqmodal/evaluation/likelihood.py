@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig, Objective
@@ -18,9 +17,12 @@ from seqmodal.data.store import Store
 from seqmodal.data.stream import segments
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
+from seqmodal.inputs import Inputs, added
 from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
+from seqmodal.outputs import Outputs
 
+ALL_COMPETE = Outputs.all()
 LOGITS_AT_ONCE = 1 << 22
 """Numbers of logits held at a time."""
 
@@ -33,17 +35,19 @@ class Likelihood:
         nats: sum of the negative log-likelihoods of the targets that count.
         count: how many there are.
         correct: how many were the likeliest id.
+        parts: the same of the content and the end of each modality, by name, where there are several.
     """
 
     nats: float
     count: int
     correct: int
+    parts: Mapping[str, Likelihood] = field(default_factory=dict)
 
 
 def likelihood(
     decoder: Any, data: Store | Iterable[Batch], context: int | None = None, *, batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
-) -> Likelihood:
+    progress: Callable[[int, int], None] | None = None, inputs: Inputs | None = None, outputs: Outputs | None = None,
+) -> Likelihood:  # fmt: skip
     """Likelihood of all targets whose weight is above 0: content and the ends of blocks.
 
     A store is read from left to right, which says something of a decoder that was trained to; one with a memory carries
@@ -56,6 +60,11 @@ def likelihood(
         context: length of a segment; needed with a store.
         batch_size: segments at once.
         progress: called with the targets done and those of the store in all.
+        inputs: of the model, where it has some.
+        outputs: which ids compete, as in training; None: all.
+
+    Raises:
+        ConfigError: for a store without a context.
     """
     total, remembers = 0, False
     if isinstance(data, Store):
@@ -63,9 +72,10 @@ def likelihood(
             raise ConfigError("likelihood of a store needs the context: how long a segment is")
         total, remembers = int((data.lengths - 1).sum()), _memory_of(decoder) > 0
         data = segments(data, context, batch_size) if remembers else windows(data, context, batch_size)
-    nats, count, correct, done = 0.0, 0, 0, 0
+    outputs, done = outputs or Outputs.all(), 0
+    sums = np.zeros((3, 1 + len(outputs.names)))  # nats, count and correct, of all and of each modality
     memory: SegmentMemory | None = None
-    with _evaluating(decoder):
+    with _evaluating(decoder, inputs):
         for batch in data:
             counted = torch.from_numpy(batch.weight > 0)
             ids, targets = torch.from_numpy(batch.ids), torch.from_numpy(batch.targets)[counted]
@@ -76,19 +86,22 @@ def likelihood(
                 output = decoder(ids.to(device), mask=Mask(torch.from_numpy(batch.document).to(device)), state=memory)
                 memory = output.state if isinstance(output.state, SegmentMemory) else None
             else:
-                output = decoder(ids.to(device), **_seen(batch, device))
-            nll, best = _score(decoder, output.hidden[counted.to(device)], targets.to(device))
-            nats += float(nll.double().sum())
-            correct += int(best.sum())
-            count += len(targets)
+                output = decoder(ids.to(device), **_seen(batch, device), **_extra(inputs, batch, device))
+            targets = targets.to(device)
+            nll, best = _score(decoder, output.hidden[counted.to(device)], targets, outputs)
+            for row, values in zip(sums, (nll.double(), torch.ones_like(nll), best.double()), strict=True):
+                row += [float(values.sum()), *outputs.sums(targets, values).tolist()]
             if progress is not None:
                 progress(done, total or done)
-    return Likelihood(nats, count, correct)
+    whole, *parts = (Likelihood(nats, int(count), int(correct)) for nats, count, correct in sums.T.tolist())
+    return replace(whole, parts=dict(zip(outputs.names, parts, strict=True)) if len(parts) > 1 else {})
 
 
-def objective_metrics(decoder: Decoder, store: Store, context: int, objective: Objective) -> dict[str, float]:
+def objective_metrics(
+    decoder: Decoder, store: Store, context: int, objective: Objective, inputs: Inputs | None = None
+) -> dict[str, float]:
     """How well a decoder predicts what an objective asks for that does not go from left to right."""
-    found = likelihood(decoder, windows(store, context, objective=objective))
+    found = likelihood(decoder, windows(store, context, objective=objective), inputs=inputs)
     count = max(1, found.count)
     return {"nats_per_target": found.nats / count, "target_accuracy": found.correct / count}
 
@@ -170,17 +183,28 @@ def _seen(batch: Batch, device: torch.device) -> dict[str, Any]:
     return given
 
 
-def _score(decoder: Any, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _extra(inputs: Inputs | None, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """What is added to the embeddings of a batch."""
+    names = ("ids", "block", "features", "coordinates")
+    held = {name: getattr(batch, name) for name in names}
+    given = {name: torch.from_numpy(array).to(device) for name, array in held.items() if array is not None}
+    extra = added(inputs, given)
+    return {} if extra is None else {"extra": extra}
+
+
+def _score(
+    decoder: Any, hidden: Tensor, targets: Tensor, outputs: Outputs = ALL_COMPETE
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(n, D) and (n,) to negative log-likelihoods (n,) and whether the target was the likeliest (n,)."""
     nll, best, at = [hidden.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)], 0
     rows = 64
     while at < len(targets):
-        logits = decoder.logits(hidden[at : at + rows])
-        part = targets[at : at + rows]
-        nll.append(F.cross_entropy(logits, part, reduction="none"))
-        best.append(logits.argmax(dim=-1) == part)
+        found, hit = outputs.nats(decoder, hidden[at : at + rows], targets[at : at + rows])
+        nll.append(found)
+        best.append(hit)
         at += rows
-        rows = max(1, LOGITS_AT_ONCE // logits.shape[-1])  # known once there are logits
+        if rows == 64:  # enough to know how many logits there are
+            rows = max(1, LOGITS_AT_ONCE // decoder.logits(hidden[:1]).shape[-1])
     return torch.cat(nll), torch.cat(best)
 
 
@@ -189,10 +213,12 @@ def _device(decoder: Any) -> torch.device:
 
 
 @contextmanager
-def _evaluating(decoder: Any) -> Iterator[None]:
-    """Without gradients and dropout; the decoder goes back to training if it was."""
+def _evaluating(decoder: Any, inputs: Inputs | None = None) -> Iterator[None]:
+    """Without gradients and dropout, on the decoder's device; the decoder goes back to training if it was."""
     training = getattr(decoder, "training", False)
     decoder.eval()
+    if inputs is not None:
+        inputs.to(_device(decoder))
     try:
         with torch.inference_mode():
             yield

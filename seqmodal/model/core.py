@@ -21,6 +21,7 @@ from seqmodal.generation.masked import fill_masked
 from seqmodal.generation.probability import Sampler
 from seqmodal.generation.rows import Continuation, ids_of, row_generators
 from seqmodal.generation.strategy import Strategy
+from seqmodal.inputs import Inputs
 from seqmodal.model.made import Candidate, Generated, Progress, Report
 from seqmodal.objective import MASK, mark
 from seqmodal.prompt import grammar_after, prompt_ids, stretch
@@ -47,6 +48,8 @@ class Model:
         tokenizers: one a block.
         folder: where it was loaded from.
         objective: what it learned to predict, by kind.
+        inputs: what is added to the embeddings of several modalities; None: nothing.
+        condition_dropout: how often it learned to do without what is given; 0: never, and it cannot be guided.
     """
 
     decoder: Decoder
@@ -54,6 +57,8 @@ class Model:
     tokenizers: Sequence[Any]
     folder: Path | None = None
     objective: str = "causal"
+    inputs: Inputs | None = None
+    condition_dropout: float = 0.0
 
     def generate(self, prompt: Any = None, *, variations: int | None = None, **how: Any) -> Any:
         """An item, or a list of `variations` items; the other arguments are those of `sample`."""

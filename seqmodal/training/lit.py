@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from seqmodal.config import TrainingConfig
+from seqmodal.config import RecipeConfig, TrainingConfig
 from seqmodal.data.loader import Batch, Batches
+from seqmodal.data.store import BlockShape, Store
 from seqmodal.data.stream import StreamBatches
 from seqmodal.data.whole import WholeBatches
 from seqmodal.decoder import Decoder
@@ -20,12 +21,32 @@ from seqmodal.errors import SeqmodalError
 from seqmodal.inputs import Inputs, added
 from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
+from seqmodal.objective import with_marks
 from seqmodal.outputs import Outputs
 from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
 
 TrainingBatches = Batches | WholeBatches | StreamBatches
 BAD_STEPS = 3
 """So many steps in a row without a finite loss or gradient end the training."""
+
+
+def inputs_and_outputs(
+    store: Store, config: RecipeConfig, known: Mapping[str, BlockShape] | None = None
+) -> tuple[Inputs | None, Outputs]:
+    """What stands before and behind a decoder that learns from a store; with a memory nothing stands before it.
+
+    Args:
+        store: the training data.
+        config: with all sizes.
+        known: shapes that a model has which is gone on from.
+    """
+    vocabulary, shapes = with_marks(store.vocabulary, config.objective), store.shapes()
+    for name, shape in (known or {}).items():
+        shapes[name] = shape.joined(shapes[name])
+    outputs = Outputs(vocabulary, config.objective)
+    if config.model.memory:
+        return None, outputs
+    return Inputs.of(vocabulary, shapes, config.model.d_model), outputs
 
 
 def as_tensors(batch: Batch) -> dict[str, Tensor]:

@@ -79,7 +79,8 @@ class Record(pl.Callback):
             return
         if not self.rows or self.rows[-1]["step"] != trainer.global_step:
             self._row(trainer, trainer.global_step)
-        self.rows[-1]["valid_loss"] = float(trainer.callback_metrics["valid_loss"])
+        told = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("valid_loss")}
+        self.rows[-1] |= told
         self._write()
         self.draw()
         if self._progress is None:
@@ -127,7 +128,8 @@ class Record(pl.Callback):
     def _write(self) -> None:
         part = self.path.with_suffix(".part")
         with open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            more = {name: None for row in self.rows for name in row if name not in COLUMNS}  # a loss of each modality
+            writer = csv.DictWriter(file, [*COLUMNS, *more])
             writer.writeheader()
             writer.writerows(self.rows)
         part.replace(self.path)

@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +21,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from seqmodal import __version__
-from seqmodal.checkpoint import save_model
+from seqmodal.checkpoint import load_weights, save_model, weights_of
 from seqmodal.config import Causal, RecipeConfig, from_dict
 from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.loader import Batch, Batches, windows
+from seqmodal.data.store import BlockShape
 from seqmodal.data.stream import StreamBatches, segments
 from seqmodal.data.whole import WholeBatches, must_fit
 from seqmodal.decoder import Decoder
@@ -38,7 +40,7 @@ from seqmodal.tokenizers.protocol import Located
 from seqmodal.tokenizers.tally import num_counters, tally_effects
 from seqmodal.training.hardware import cores, device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
-from seqmodal.training.lit import LitDecoder, SequenceDataModule, TrainingBatches
+from seqmodal.training.lit import LitDecoder, SequenceDataModule, TrainingBatches, inputs_and_outputs
 from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
 from seqmodal.training.record import Record, Samples, read_metrics
 from seqmodal.training.scale import OVERHEAD, adapt, fix_steps, validation_share
@@ -110,6 +112,7 @@ def train(
     if chosen.model.tally is None:
         counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
+    _must_have_condition(prepared, chosen)
     window, stores = chosen.model.window, prepared.stores
     chosen = adapt(chosen, stores["train"], stores.get("valid"), _whole(prepared, chosen))
     chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
@@ -155,7 +158,13 @@ def _write_start(folder: Path, config: RecipeConfig, start: Model, prepared: Pre
     torch.manual_seed(config.training.seed)
     decoder = Decoder(config.model)
     carry_over(start.decoder, start.vocabulary, decoder, with_marks(prepared.vocabulary, config.objective))
-    save_file({name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}, folder / START)
+    known = {} if start.inputs is None else start.inputs.shapes
+    inputs, _ = inputs_and_outputs(prepared.stores["train"], config, known)
+    if inputs is not None and start.inputs is not None:
+        inputs.load_state_dict(start.inputs.state_dict(), strict=False)  # what is new keeps its start
+    weights = {name: tensor.contiguous() for name, tensor in weights_of(decoder, inputs).items()}
+    shapes = {name: asdict(shape) for name, shape in known.items()}
+    save_file(weights, folder / START, metadata={"shapes": json.dumps(shapes)})
 
 
 def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, seconds_a_step: float) -> Table:
@@ -200,14 +209,21 @@ def _fit(
     _use_threads(config)
     training = config.training
     torch.manual_seed(training.seed)
-    decoder = Decoder(config.model)
+    decoder, known = Decoder(config.model), dict[str, BlockShape]()
     if (folder / START).is_file():
-        decoder.load_state_dict(load_file(folder / START))
+        with safe_open(folder / START, "pt") as file:
+            shapes = json.loads((file.metadata() or {}).get("shapes", "{}"))
+        known = {name: BlockShape(**fields) for name, fields in shapes.items()}
+    inputs, outputs = inputs_and_outputs(prepared.stores["train"], config, known)
+    if (folder / START).is_file():
+        load_weights(decoder, inputs, load_file(folder / START))
     if decoder.tally is not None:
         effects = tally_effects(prepared.vocabulary, prepared.tokenizers)
         decoder.tally.effects[: len(effects)] = torch.from_numpy(effects)
     vocabulary = with_marks(prepared.vocabulary, config.objective)
-    model = Model(decoder, vocabulary, prepared.tokenizers, folder, config.objective.kind)
+    model = Model(
+        decoder, vocabulary, prepared.tokenizers, folder, config.objective.kind, inputs, training.condition_dropout
+    )  # fmt: skip
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
     batches = _batches(prepared, config)
     record = Record(folder, _targets(prepared, batches), console)
@@ -253,7 +269,7 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    lit = LitDecoder(decoder, training)
+    lit = LitDecoder(decoder, training, inputs, outputs)
     data = SequenceDataModule(batches, validation)
     trainer.fit(lit, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     if stop.received:
@@ -277,20 +293,27 @@ def _finish(
     console: Console,
 ) -> Run:
     """Take the best weights, write the model folder, judge it and show it."""
-    model.decoder.to(device()).eval()  # Lightning has left it on the CPU
+    for part in (model.decoder, model.inputs):
+        if part is not None:
+            part.to(device()).eval()  # Lightning has left it on the CPU
     losses = [(row["valid_loss"], row["step"]) for row in record.rows if "valid_loss" in row]
     saved = torch.load(best, map_location="cpu", weights_only=True) if losses and best.is_file() else None
     if saved is not None and saved["global_step"] == min(losses)[1] != losses[-1][1]:
-        weights = {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()}
-        model.decoder.load_state_dict(weights)
+        load_weights(
+            model.decoder, model.inputs,
+            {key.removeprefix("decoder."): value for key, value in saved["state_dict"].items()},
+        )  # fmt: skip
         console.print(f"validation was best at step {saved['global_step']}: that model is kept")
     record.draw()
     card = {"recipe": name, "data": config.data or "built in", "objective": config.objective.kind, **prepared.facts}
-    save_model(folder / "model", model.decoder, model.vocabulary, prepared.tokenizers, card)  # judging may fail
+    if config.training.condition_dropout:
+        card["condition_dropout"] = config.training.condition_dropout
+    parts = (model.decoder, model.vocabulary, prepared.tokenizers)
+    save_model(folder / "model", *parts, card, model.inputs)  # judging may fail
     with console.status("judging"):
         metrics = module.judge(model, config, prepared.stores, folder)
     (folder / "judged.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    save_model(folder / "model", model.decoder, model.vocabulary, prepared.tokenizers, card | metrics)
+    save_model(folder / "model", *parts, card | metrics, model.inputs)
     shown = _show(module, model, config, folder, console, config.training.steps)
     seconds = read_metrics(folder / "metrics.csv")[-1]["seconds"]
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -335,11 +358,22 @@ def _batches(prepared: Prepared, config: RecipeConfig) -> TrainingBatches:
         return StreamBatches(
             train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment
         )
-    kind = WholeBatches if _whole(prepared, config) else Batches
-    return kind(
-        train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment,
-        objective=config.objective,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "context": context, "batch_size": training.batch_size, "seed": training.seed, "augment": augment,
+        "objective": config.objective,
+    }  # fmt: skip
+    if _whole(prepared, config):
+        return WholeBatches(train, condition_dropout=training.condition_dropout, **how)
+    return Batches(train, **how)
+
+
+def _must_have_condition(prepared: Prepared, config: RecipeConfig) -> None:
+    """Raises ConfigError for condition dropout where nothing is given, or no null can stand in its place."""
+    given = any(shape.given for shape in prepared.stores["train"].shapes().values())
+    if not config.training.condition_dropout or (given and _whole(prepared, config) and prepared.vocabulary.null):
+        return
+    why = "nothing is given in these documents" if not given else "a memory or a vocabulary without a null cannot"
+    raise ConfigError(f"condition_dropout {config.training.condition_dropout} means nothing here: {why}; set it to 0")
 
 
 def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:

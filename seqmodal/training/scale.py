@@ -14,7 +14,7 @@ from seqmodal.decoder import Decoder
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.objective import needed
 from seqmodal.training.hardware import device, nominal_speed, product_format
-from seqmodal.training.lit import LitDecoder, TrainingBatches, as_tensors, loss_and_memory
+from seqmodal.training.lit import LitDecoder, TrainingBatches, as_tensors, inputs_and_outputs, loss_and_memory
 
 DEFAULT_MINUTES = 10.0
 EPOCHS = 20
@@ -111,7 +111,8 @@ def _heads(width: int, heads: int) -> int:
 def _seconds_of_a_step(config: RecipeConfig, batches: TrainingBatches) -> float:
     """Median of a few steps of a throw-away model on the first batches."""
     where = device()
-    lit = LitDecoder(Decoder(config.model), replace(config.training, steps=100)).to(where)
+    decoder, training = Decoder(config.model), replace(config.training, steps=100)
+    lit = LitDecoder(decoder, training, *inputs_and_outputs(batches.store, config)).to(where)
     optimizer, times = lit.configure_optimizers(), []
     memory: SegmentMemory | None = None
     for number in range(7):
@@ -119,7 +120,7 @@ def _seconds_of_a_step(config: RecipeConfig, batches: TrainingBatches) -> float:
         batch = {name: tensor.to(where) for name, tensor in as_tensors(batches.batch(number)).items()}
         with torch.autocast(where.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
             memory = lit.decoder.memory_for(len(batch["ids"]), memory)
-            total, weight, memory = loss_and_memory(lit.decoder, batch, memory)
+            total, weight, memory = loss_and_memory(lit.decoder, batch, memory, 0.0, lit.inputs, lit.outputs)
         (total / weight).backward()
         optimizer.step()
         optimizer.zero_grad()
