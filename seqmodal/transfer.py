@@ -42,12 +42,13 @@ def choose_anew(model: DecoderConfig, start: DecoderConfig, objective: Objective
     Documents that are learned whole say themselves how long the context is, where positions have no end; and an
     objective that needs the whole piece keeps no window. A causal one that had none gets none.
     """
-    causal, anew = isinstance(objective, Causal), set()
+    causal, anew = isinstance(objective, Causal), set[str]()
     if whole and not model.position.absolute:
         anew = {"max_seq_len", "window"}
     elif not causal:
         anew = {"window"}
-    model = replace(model, **{name: 0 for name in anew if getattr(model, name) == getattr(start, name)})
+    cleared: dict[str, Any] = {name: 0 for name in anew if getattr(model, name) == getattr(start, name)}
+    model = replace(model, **cleared)
     streams = isinstance(model.position, Rotary) and not model.memory and not whole
     return replace(model, window=model.max_seq_len) if causal and streams and not model.window else model
 

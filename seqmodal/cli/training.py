@@ -42,12 +42,13 @@ def prepare(given: list[str]) -> None:
     module, config, _ = _configured(recipe, rest, "prepare")
     from seqmodal.data.corpus import prepare as make
 
-    model = None
-    if config.init is not None:
+    if config.init is None:
+        prepared = make(module, config)
+    else:
         from seqmodal.model import load
 
         model = load(config.init, tokenizers=getattr(module, "TOKENIZERS", None))
-    prepared = make(module, config, *([] if model is None else [model.tokenizers, model.vocabulary]))
+        prepared = make(module, config, model.tokenizers, model.vocabulary)
     for name, value in prepared.facts.items():
         print(
             f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}"

@@ -53,7 +53,7 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
         mean.append(table.mean(axis=0))
     if not best:
         return {}
-    named = dict(zip(KINDS.values(), (100 * np.mean(best, axis=0)).tolist(), strict=True))
+    named: dict[str, float] = dict(zip(KINDS.values(), (100 * np.mean(best, axis=0)).tolist(), strict=True))
     if any(len(some) > 1 for some in references):
         means = (100 * np.mean(mean, axis=0)).tolist()
         named |= {f"{name}_mean": value for name, value in zip(KINDS.values(), means, strict=True)}
@@ -63,7 +63,7 @@ def rouge(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> di
 def leads(articles: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """The same of the first sentence, and of the first three, of each article: `lead1_rouge1` and so on."""
     split = [sentences(article) for article in articles]
-    found = {}
+    found: dict[str, float] = {}
     for count in LEADS:
         scores = rouge(["\n".join(parts[:count]) for parts in split], references)
         found |= {f"lead{count}_{name}": value for name, value in scores.items()}

@@ -105,8 +105,10 @@ def train(
     _must_be_free(folder)
     _use_threads(chosen)
     must_go_together(chosen.objective, chosen.model)
-    prepared = prepare(module, chosen, *([] if start is None else [start.tokenizers, start.vocabulary]))
-    if start is not None:
+    if start is None:
+        prepared = prepare(module, chosen)
+    else:
+        prepared = prepare(module, chosen, start.tokenizers, start.vocabulary)
         shape, whole = start.decoder.config, _whole(prepared, chosen)
         chosen = replace(chosen, model=choose_anew(chosen.model, shape, chosen.objective, whole))
     if chosen.model.tally is None:
