@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.data.store import BlockShape
-from seqmodal.sequence import NOWHERE, Composed
-from seqmodal.tokenizers.protocol import Located
+from seqmodal.sequence import NOWHERE
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 WAVES = 16
@@ -88,6 +85,16 @@ class Inputs(nn.Module):
         """By the block's name."""
         return {name: self._block(name).shape for name in self.blocks}
 
+    @property
+    def most_features(self) -> int:
+        """The widest of all blocks."""
+        return max(shape.features for shape in self.shapes.values())
+
+    @property
+    def most_axes(self) -> int:
+        """The most of all blocks."""
+        return max(shape.axes for shape in self.shapes.values())
+
     def _block(self, name: str) -> BlockInput:
         block = self.blocks[name]
         assert isinstance(block, BlockInput)
@@ -125,61 +132,3 @@ def added(inputs: Inputs | None, batch: Mapping[str, Tensor]) -> Tensor | None:
         return None
     extra: Tensor = inputs(batch["ids"], batch["block"], batch.get("features"), batch.get("coordinates"))
     return extra
-
-
-class Onward:
-    """What is added to ids that come one by one, exactly as when they are read at once.
-
-    Args:
-        inputs: of the model.
-        prompt: what every row begins with: given segments, then one of `block` as far as it goes.
-        block: the one that goes on.
-        tokenizer: of that block.
-    """
-
-    def __init__(self, inputs: Inputs, prompt: Composed, block: str, tokenizer: Any) -> None:
-        vocabulary = inputs.vocabulary
-        found = vocabulary.block(block)
-        self.inputs, self.prompt, self.content = inputs, prompt, found.content_slice
-        self.number = vocabulary.names.index(block)
-        self.begin = 1 if found.begin is None else int(np.flatnonzero(prompt.ids == found.begin)[-1]) + 1
-        self.most_axes = max(shape.axes for shape in inputs.shapes.values())
-        on_grid = inputs.shapes[block].axes > 0 and isinstance(tokenizer, Located)
-        self.coordinates: Callable[[np.ndarray], np.ndarray] | None = tokenizer.coordinates if on_grid else None
-
-    def __call__(self, histories: Sequence[Sequence[int]], lengths: Sequence[int]) -> Tensor:
-        """`extra` (L, T, D) of the last `lengths[i]` ids of each history, the prompt included; padded on the right."""
-        device, room = next(self.inputs.parameters()).device, max(lengths)
-        runs = list(zip(histories, lengths, strict=True))
-        read = any(len(history) - length < len(self.prompt.ids) for history, length in runs)
-        rows = [self._last(history, length, room, read) for history, length in runs]
-        arrays = {name: torch.from_numpy(np.stack([row[name] for row in rows])).to(device) for name in rows[0]}
-        extra: Tensor = self.inputs(**arrays)
-        return extra
-
-    def _last(self, history: Sequence[int], length: int, room: int, features: bool) -> dict[str, np.ndarray]:
-        """The arrays of the last ids of a row, with anything behind them up to `room`; with features if asked for."""
-        start, prompt = len(history) - length, self.prompt
-
-        def last(array: np.ndarray, behind: int) -> np.ndarray:
-            laid = np.full((room, *array.shape[1:]), behind, array.dtype)
-            laid[: max(0, len(array) - start)] = array[start:]
-            return laid
-
-        row = {"ids": last(prompt.ids, 0), "block": last(prompt.block, self.number)}
-        row["ids"][:length] = history[start:]
-        if features and prompt.features is not None:
-            row["features"] = last(prompt.features, 0)
-        if self.most_axes:
-            known = prompt.coordinates
-            row["coordinates"] = laid = np.full((room, self.most_axes), NOWHERE, np.int32)
-            if known is not None:
-                laid[:, : known.shape[1]] = last(known, NOWHERE)
-        if self.coordinates is not None:
-            ids = np.asarray(history[self.begin :], np.int64)
-            inside = (ids >= self.content.start) & (ids < self.content.stop)
-            found = self.coordinates(ids[inside] - self.content.start)
-            places = np.full((len(ids), found.shape[1]), NOWHERE, np.int32)
-            places[inside] = found
-            laid[max(0, self.begin - start) : length, : found.shape[1]] = places[max(0, start - self.begin) :]
-        return row

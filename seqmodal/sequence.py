@@ -147,7 +147,7 @@ class Composed:
 
     def part(self, start: int, stop: int) -> Composed:
         """The stretch from `start` to before `stop`."""
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        held = {f.name: getattr(self, f.name) for f in fields(Composed)}
         return Composed(**{name: array[start:stop] for name, array in held.items() if array is not None})
 
 

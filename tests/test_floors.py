@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 BASE = {"seqmodal.config", "seqmodal.errors", "seqmodal.show", "seqmodal.__version__"}
 F1 = {"seqmodal.nn", "seqmodal.tokenizers"}
 F2 = {"seqmodal.decoder", "seqmodal.data", "seqmodal.sequence", "seqmodal.objective"}
-F2 |= {"seqmodal.inputs", "seqmodal.outputs"}
+F2 |= {"seqmodal.inputs", "seqmodal.outputs", "seqmodal.start"}
 F3 = {"seqmodal.generation", "seqmodal.evaluation", "seqmodal.checkpoint", "seqmodal.gpt2", "seqmodal.prompt"}
 F3 |= {"seqmodal.transfer"}
 F4 = {"seqmodal.model", "seqmodal.training"}
@@ -35,6 +35,7 @@ MAY: dict[str, set[str]] = {
     "seqmodal.data": BASE | F1 | {"seqmodal.sequence", "seqmodal.objective"},
     "seqmodal.inputs": BASE | F1 | {"seqmodal.sequence", "seqmodal.data"},
     "seqmodal.outputs": BASE | F1,
+    "seqmodal.start": BASE | F1 | {"seqmodal.sequence", "seqmodal.inputs"},
     **dict.fromkeys(F3, BASE | F1 | F2),
     "seqmodal.model": BASE | F1 | F2 | F3,
     "seqmodal.training": BASE | F1 | F2 | F3 | {"seqmodal.model"},  # it writes samples while it trains

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from toy import Digits, Grid
 
 from seqmodal.data.store import BlockShape
-from seqmodal.inputs import LONGEST, WAVES, Inputs, Onward
+from seqmodal.inputs import LONGEST, WAVES, Inputs
 from seqmodal.sequence import NOWHERE, Composed, Document, Segment, compose
+from seqmodal.start import Start, added_to
 from seqmodal.tokenizers import Vocabulary
 
 GRID, DIGITS = Grid(), Digits("a", 10)
@@ -83,13 +85,14 @@ def test_one_by_one_is_as_at_once(before: Document, known: int, data: Any) -> No
     last = Segment.of(GRID, np.random.default_rng(5).random((3, 3)))
     whole = compose(Document((*before.segments, last)), VOCABULARY)
     end = len(whole.ids) - 1  # the end of the segment is read as well, the eos is not
-    prompt = whole.part(0, end - 10 + min(known, 9))  # its begin at least
-    onward = Onward(made, prompt, "grid", GRID)
+    begun = replace(last, ids=last.ids[: min(known, 9)], coordinates=None)
+    prompt = Start.of(Document((*before.segments, begun)), VOCABULARY, GRID, made)
     at_once = made(**tensors(whole))[0]
     ids = whole.ids.tolist()
     ends = [data.draw(st.integers(len(prompt.ids), end)) for _ in range(3)]
     lengths = [data.draw(st.integers(1, stop)) for stop in ends]
-    found = onward([ids[:stop] for stop in ends], lengths)
+    found = added_to([prompt] * 3, [ids[:stop] for stop in ends], lengths)
+    assert found is not None
     for row, stop, length in zip(found, ends, lengths, strict=True):
         np.testing.assert_allclose(
             row[:length].detach().numpy(), at_once[stop - length : stop].detach().numpy(), atol=1e-5

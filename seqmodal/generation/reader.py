@@ -13,6 +13,7 @@ from seqmodal.errors import ConfigError
 from seqmodal.generation.rows import Prompts, ids_of
 from seqmodal.nn.mask import Mask
 from seqmodal.sequence import Composed
+from seqmodal.start import Start, added_to
 
 
 class Reader:
@@ -42,6 +43,10 @@ class Reader:
                 raise ConfigError("going on from a document needs max_new_tokens: the state has to hold both")
             capacity = max(len(ids_of(prompt)) + (new or 0) for prompt, new in zip(prompts, most, strict=True))
         self.decoder = decoder
+        self.starts = [prompt for prompt in prompts if isinstance(prompt, Start)]
+        if len(self.starts) < len(prompts) or all(start.inputs is None for start in self.starts):
+            self.starts = []  # nothing is added to embeddings
+        self.ids: list[list[int]] = [[] for _ in self.starts]  # of each row, all that was read
         self.state = decoder.new_state(len(prompts), capacity, max(PREFILL_CHUNK, longest if composed else 0))
         self.used, self.limit = [0] * len(prompts), self.state.limit
         self.device = self.state.lengths.device
@@ -67,8 +72,9 @@ class Reader:
                 padded[row, : len(run)] = run
                 at[row, : len(run)] = np.arange(used, used + len(run))
             ids, positions = torch.from_numpy(padded).to(self.device), torch.from_numpy(at).to(self.device)
+        extra = self._added(runs)
         self.used = [used + len(run) for used, run in zip(self.used, runs, strict=True)]
-        return self.decoder(ids, positions, mask=mask, state=self.state).hidden
+        return self.decoder(ids, positions, mask=mask, extra=extra, state=self.state).hidden
 
     def last(self, runs: Sequence[list[int]]) -> Tensor:
         """The same; the hidden state (L, D) after the last id of each run."""
@@ -83,8 +89,20 @@ class Reader:
         if self.limit is not None and max(self.used) >= self.limit:
             full = self.forget_full()
             return self.last([self.recent(ids) if at in full else ids[-1:] for at, ids in enumerate(histories)])
+        extra = self._added([history[-1:] for history in histories]) if self.starts else None
         self.used = [used + 1 for used in self.used]
-        return self.decoder(ids.unsqueeze(1), state=self.state).hidden[:, -1]
+        return self.decoder(ids.unsqueeze(1), extra=extra, state=self.state).hidden[:, -1]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(L, D) to (L, V)."""
+        return self.decoder.logits(hidden)
+
+    def _added(self, runs: Sequence[list[int]]) -> Tensor | None:
+        """What is added to the embeddings of what is read next."""
+        if not self.starts:
+            return None
+        self.ids = [ids[:used] + run for ids, used, run in zip(self.ids, self.used, runs, strict=True)]
+        return added_to(self.starts, self.ids, [len(run) for run in runs])
 
     def forget_full(self, room: int = 1) -> set[int]:
         """Empty the rows that cannot take `room` more ids; returns which."""
@@ -102,4 +120,6 @@ class Reader:
         """Row i becomes what row `rows[i]` was."""
         if rows != list(range(len(self.used))):
             self.used = [self.used[row] for row in rows]
+            if self.starts:
+                self.starts, self.ids = [self.starts[row] for row in rows], [self.ids[row] for row in rows]
             self.state.reorder(torch.tensor(rows, device=self.device))
