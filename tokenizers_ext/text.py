@@ -10,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError, NotFitted
 from tokenizers_ext import _text_bpe, _text_files, _text_read
 from tokenizers_ext._text_bpe import CONTROL, GPT2_PATTERN, Bpe
+from tokenizers_ext._text_pairs import aligned, column_names, is_table, table
 from tokenizers_ext._text_read import lines, pieces
 from tokenizers_ext._text_records import is_records, records, texts
 from tokenizers_ext._text_stream import TextStream
 
 __all__ = [
-    "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "is_records", "lines",
-    "pieces", "records", "texts",
+    "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "aligned", "column_names",
+    "is_records", "is_table", "lines", "pieces", "records", "table", "texts",
 ]  # fmt: skip
 
 EXAMPLES = (
@@ -52,6 +53,12 @@ class _Text:
     def read(self, path: str | PathLike[str]) -> str:
         """The text of a UTF-8 file, plain or gzip: no byte-order mark, line ends are newlines. Raises BadInput."""
         return _text_read.read(path, self.errors)
+
+    def lines(self, source: str | PathLike[str] | BinaryIO, errors: str | None = None) -> Iterator[str]:
+        """The lines of a file, or of an open binary one, without their ends; `errors` in place of the tokenizer's own.
+
+        Raises BadInput with line and byte."""
+        return lines(source, errors or self.errors)
 
     def write(self, item: str, path: str | PathLike[str]) -> None:
         """Write a text as UTF-8, with gzip where the name ends in .gz."""
