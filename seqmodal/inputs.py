@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.data.store import BlockShape
@@ -24,7 +23,8 @@ class BlockInput(nn.Module):
 
     Attributes:
         vector: (D,), of the modality (4M and Unified-IO 2 have one), where there are several; it begins at zero.
-        projection: (D, F), of features, whose product is normalised, so that they are as loud as an embedding.
+        projection: (D, F), of features (as in ViT, Whisper and AST); of features of deviation 1 it begins as loud as an
+            embedding. The embedding of the null that they stand at is its bias.
         axes: (D, 2 · WAVES · axes), of the sines of the coordinates: axial positions, an axis added to the other; any
             coordinate has some. They begin at zero.
     """
@@ -44,8 +44,8 @@ class BlockInput(nn.Module):
     def read(self, features: Tensor) -> Tensor:
         """(n, F or more) to (n, D)."""
         assert self.projection is not None
-        projected = self.projection(features[:, : self.shape.features])
-        return F.rms_norm(projected.float(), projected.shape[-1:])
+        projected: Tensor = self.projection(features[:, : self.shape.features])
+        return projected.float()
 
     def place(self, coordinates: Tensor) -> Tensor:
         """(n, axes or more) to (n, D)."""

@@ -30,8 +30,7 @@ def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray
         if seconds is not None:
             raise ConfigError("prompt_seconds is given without a prompt")
         return np.zeros(0, np.int32)
-    if isinstance(prompt, str | Path) and isinstance(tokenizer, Readable):
-        prompt = _read_prompt(tokenizer, prompt)
+    prompt = read_prompt(tokenizer, prompt)
     ids = prompt if _is_ids(prompt) else tokenizer.encode(prompt)
     ids = np.asarray(ids, np.int32)
     if ids.size and not (ids.min() >= 0 and ids.max() < tokenizer.vocab_size):
@@ -63,8 +62,46 @@ def stretch(tokenizer: Any, ids: np.ndarray, start: float, stop: float) -> tuple
     return first, last
 
 
-def _read_prompt(tokenizer: Any, prompt: str | Path) -> Any:
-    """The item in a file; a text that names no file is the item itself."""
+def prompt_tokenizer(tokenizers: Sequence[Any], prompt: Any, to: Any) -> Any:
+    """Whose a prompt is: of `to`, which is made, if it can be; else a file is of the tokenizer that reads its suffix, a
+    text of one of text, and another item of the first that encodes it.
+
+    Raises:
+        BadInput: for a file that is not there, by the suffix of its name.
+    """
+    if prompt is None or _is_ids(prompt) or len(tokenizers) == 1:
+        return to
+    order: list[Any] = [to, *(tokenizer for tokenizer in tokenizers if tokenizer is not to)]
+    if isinstance(prompt, str | Path):
+        suffix = Path(prompt).suffix.lower()
+        readers = [each for each in order if isinstance(each, Readable) and suffix in each.suffixes]
+        if readers and _there(prompt):
+            return readers[0]
+        if readers and not any(isinstance(each, Streamable) for each in readers):
+            raise BadInput(prompt, "there is no such file", "its suffix says that the prompt is a file")
+        return next((each for each in order if isinstance(each, Streamable)), to)
+    return next((each for each in order if _encodes(each, prompt)), to)
+
+
+def _encodes(tokenizer: Any, item: Any) -> bool:
+    try:
+        ids = np.asarray(tokenizer.encode(item))
+    except Exception:  # whatever a tokenizer does with what is not its own
+        return False
+    return ids.ndim == 1 and bool((ids >= 0).all() and (ids < tokenizer.vocab_size).all())
+
+
+def _there(prompt: str | Path) -> bool:
+    try:
+        return Path(prompt).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # a text too long for a name, or one that begins with ~
+        return False
+
+
+def read_prompt(tokenizer: Any, prompt: Any) -> Any:
+    """The item in a file; a text that names no file, and what is no text, is the item itself."""
+    if not isinstance(prompt, str | Path) or not isinstance(tokenizer, Readable):
+        return prompt
     try:
         path = Path(prompt).expanduser()
         there = path.is_file()

@@ -33,7 +33,10 @@ class Generate:
     max_new_tokens: int | None = None
     """At most so many tokens, beyond the prompt; by default 256 for a model of text."""
     prompt: str | None = None
-    """A file to go on from; for a model of text, what names no text file is the text itself."""
+    """A file to go on from; for a model of text, what names no text file is the text itself. With --to, what is of
+    another kind is made into what is asked for."""
+    to: str | None = None
+    """What to make, of a model that makes several things: the name of one of its tokenizers, such as text or sound."""
     prompt_seconds: float | None = None
     """Use only the first seconds of the prompt."""
     prompt_share: float | None = None
@@ -53,6 +56,8 @@ class Generate:
     """Draw from the ids whose surprise is nearest to what is expected, that hold this share of the probability."""
     repetition_penalty: float = 1.0
     """Above 1: make what has come before less likely."""
+    guidance: float | None = None
+    """Above 1: hold more to what is given, for a run with --training.condition-dropout."""
     draft: str | None = None
     """lookup, or the run of a smaller model: several events are guessed at once, and kept where this model agrees."""
     seed: int | None = None
@@ -82,12 +87,13 @@ def generate(given: list[str]) -> None:
     from seqmodal.tokenizers.protocol import Grammatical, Streamable, Timed
 
     model = load(args.run)
-    tokenizer = model.tokenizer()
+    tokenizer = model.tokenizer(args.to)
     suffix = tokenizer.suffixes[0]
     if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
         allowed = " or ".join(tokenizer.suffixes)
         raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
-    if args.fill is None and args.seconds is None and args.max_new_tokens is None:
+    unbounded = args.fill is None and args.seconds is None and args.max_new_tokens is None
+    if unbounded and len(model.tokenizers) == 1:  # of several, each made from another ends by itself
         timed, ends = isinstance(tokenizer, Timed), isinstance(tokenizer, Grammatical)
         args = replace(args, seconds=SECONDS if timed else None, max_new_tokens=None if timed or ends else TOKENS)
     if isinstance(tokenizer, Streamable) and args.out is None and args.fill is None:
@@ -105,7 +111,7 @@ def generate(given: list[str]) -> None:
         tokenizer.write(one.item, path)
         shown = {}
         if len(made) == 1 or not pictures:
-            shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""))}
+            shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""), args.to)}
         listed.append(Item(path.name, shown.get(".wav"), shown.get(".png")))
         for file in (path, *shown.values()):
             print(file)
@@ -131,6 +137,8 @@ def _sample(model: Any, args: Generate) -> list[Any]:
             prompt_seconds=args.prompt_seconds if args.prompt_share is None else None,
             variations=args.variations,
             max_new_tokens=args.max_new_tokens,
+            to=args.to,
+            guidance=args.guidance,
             draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
             seed=args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -147,7 +155,7 @@ def _prompt(model: Any, args: Generate) -> Any:
         raise ConfigError(f"prompt_share is {share}; it is above 0 and at most 1, of a prompt given with --prompt")
     from seqmodal.prompt import prompt_ids
 
-    given = prompt_ids(model.tokenizer(), args.prompt, args.prompt_seconds)
+    given = prompt_ids(model.tokenizer(args.to), args.prompt, args.prompt_seconds)
     return given[: round(share * len(given))]
 
 
@@ -155,21 +163,22 @@ def _filled(model: Any, args: Generate) -> list[Any]:
     """A stretch of the prompt made anew."""
     if args.prompt is None or args.fill is None:
         raise ConfigError("--fill makes a stretch of a prompt anew; give the file with --prompt")
-    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft"):
+    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft", "guidance"):
         if getattr(args, name) is not None:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} and --fill do not go together: what is filled keeps its number of ids")
     sampling = {name: getattr(args, name) for name in SAMPLING}
-    return model.fill(args.prompt, *args.fill, variations=args.variations, seed=args.seed, **sampling)
+    return model.fill(args.prompt, *args.fill, to=args.to, variations=args.variations, seed=args.seed, **sampling)
 
 
 def _print_text(model: Any, args: Generate) -> None:
     """The prompt and what follows it on standard output: as it comes, or whole where several are made side by side."""
-    from seqmodal.prompt import prompt_ids
+    from seqmodal.prompt import prompt_ids, prompt_tokenizer
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
-    if args.variations != 1 or args.draft or args.seconds is not None or args.prompt_seconds is not None:
+    whole = args.variations != 1 or args.draft or args.guidance is not None
+    if whole or args.seconds is not None or args.prompt_seconds is not None:
         made = _sample(model, args)
         for number, one in enumerate(made, 1):
             if len(made) > 1:
@@ -178,11 +187,14 @@ def _print_text(model: Any, args: Generate) -> None:
         print(f"seed {made[0].seed}", file=sys.stderr)
         return
     seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
-    given = prompt_ids(model.tokenizer(), _prompt(model, args), None)
-    pieces = model.stream(
-        given, max_new_tokens=args.max_new_tokens, seed=seed, **{name: getattr(args, name) for name in SAMPLING}
-    )
-    print(model.tokenizer().stream().push(given), end="", flush=True)
+    tokenizer, prompt = model.tokenizer(args.to), _prompt(model, args)
+    before = ""
+    if prompt_tokenizer(model.tokenizers, prompt, tokenizer) is tokenizer:
+        prompt = prompt_ids(tokenizer, prompt, None)
+        before = tokenizer.stream().push(prompt)
+    how = {name: getattr(args, name) for name in SAMPLING}
+    pieces = model.stream(prompt, to=args.to, max_new_tokens=args.max_new_tokens, seed=seed, **how)
+    print(before, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

@@ -9,6 +9,7 @@ import torch
 
 from seqmodal.decoder import Decoder
 from seqmodal.generation.constraint import Constraint
+from seqmodal.generation.guidance import Guided
 from seqmodal.generation.probability import Sampler, choose
 from seqmodal.generation.reader import Reader
 from seqmodal.generation.rows import (
@@ -30,13 +31,16 @@ def generate(
     decoder: Decoder, prompts: Prompts, *, sampler: Sampler | None = None, max_new_tokens: MaxNewTokens = None,
     constraints: Sequence[Constraint] | None = None, stop_ids: Collection[int] = (),
     stop_sequences: Collection[Sequence[int]] = (), generators: Sequence[torch.Generator] | None = None,
-    after_step: Callable[[], None] | None = None,
+    after_step: Callable[[], None] | None = None, guidance: float | None = None,
 ) -> list[Continuation]:
-    """What follows each prompt; the arguments are those of `stream`. `after_step` is called after each step."""
+    """What follows each prompt; the arguments are those of `stream`. `after_step` is called after each step.
+
+    With `guidance`, see `Guided`, log-probabilities are those of the guided distribution.
+    """
     generators = row_generators(0, len(prompts)) if generators is None else generators
     stops = Stops(stop_ids, stop_sequences)
     rows = Rows(prompts, max_new_tokens, stops, constraints=constraints, generators=generators)
-    for _ in _steps(decoder, prompts, rows, sampler or Sampler(), constraints, generators):
+    for _ in _steps(decoder, prompts, rows, sampler or Sampler(), constraints, generators, guidance=guidance):
         if after_step is not None:
             after_step()
     return rows.continuations()
@@ -93,17 +97,18 @@ def next_probabilities(
 @torch.inference_mode()
 def _steps(
     decoder: Decoder, prompts: Prompts, rows: Rows, sampler: Sampler, constraints: Sequence[Constraint] | None,
-    generators: Sequence[torch.Generator], scored: bool = True,
+    generators: Sequence[torch.Generator], scored: bool = True, guidance: float | None = None,
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Which rows went on at each step, and with which ids. Log-probabilities are worked out where `scored`."""
     live = rows.live
     if not live:
         return
-    reader = Reader(decoder, [prompts[row] for row in live], [rows.room(row) for row in live])
+    begun, most = [prompts[row] for row in live], [rows.room(row) for row in live]
+    reader = Reader(decoder, begun, most) if guidance is None else Guided(decoder, begun, most, guidance)
     hidden = reader.last([reader.recent(rows.histories[row]) for row in live])
     seen = None
     while True:
-        logits = decoder.logits(hidden)  # (L, V)
+        logits = reader.logits(hidden)  # (L, V)
         if constraints is not None:
             allowed = np.stack([constraints[row].allowed() for row in live])
             logits = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)

@@ -42,6 +42,7 @@ def fill_masked(
     decoder: Decoder, rows: Sequence[np.ndarray], *, mask_id: int, rounds: int = 8, sampler: Sampler | None = None,
     choice_temperature: float = 4.5, allowed: np.ndarray | None = None,
     generators: Sequence[torch.Generator] | None = None, after_round: Callable[[], None] | None = None,
+    extra: Tensor | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Fill the places that hold `mask_id`. What is given never changes.
 
@@ -58,6 +59,7 @@ def fill_masked(
         allowed: bool (V,), or (B, T, V) with T the longest row; None: all but the mask.
         generators: one for each row; None: `row_generators` of seed 0.
         after_round: called after each round.
+        extra: (B, T, D), added to the embeddings.
 
     Returns:
         For each row the whole of it, int64 (n_i,), and float32 (n_i,) the log-probability of each id when it was
@@ -84,7 +86,7 @@ def fill_masked(
     logprobs = np.zeros(ids.shape, np.float32)
     for at in range(max(map(len, schedules))):
         hole = (ids == mask_id) & shown  # (B, T)
-        logits = _read(decoder, ids, shown).masked_fill(barred.to(decoder.embedding.weight.device), -torch.inf)
+        logits = _read(decoder, ids, shown, extra).masked_fill(barred.to(decoder.embedding.weight.device), -torch.inf)
         seen = None
         if sampler.remembers:
             visible = [line[keep].tolist() for line, keep in zip(ids, shown & ~hole, strict=True)]
@@ -121,9 +123,9 @@ def _barred(allowed: np.ndarray | None, mask_id: int, shape: tuple[int, int, int
     return torch.from_numpy(barred)
 
 
-def _read(decoder: Decoder, ids: np.ndarray, shown: np.ndarray) -> Tensor:
+def _read(decoder: Decoder, ids: np.ndarray, shown: np.ndarray, extra: Tensor | None) -> Tensor:
     """Logits (B, T, V) of rows that see all of themselves; padding is a document that nobody sees."""
     device = decoder.embedding.weight.device
     whole = torch.from_numpy(shown).to(device)
     mask = Mask(document=whole.long() - 1, span=whole.long())
-    return decoder.logits(decoder(torch.from_numpy(ids).to(device), mask=mask).hidden)
+    return decoder.logits(decoder(torch.from_numpy(ids).to(device), mask=mask, extra=extra).hidden)

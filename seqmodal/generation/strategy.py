@@ -31,6 +31,7 @@ class Strategy:
         beams: prefixes that live at a time; None: draw.
         length_penalty: of the beam search; None: its default.
         draft: where guesses come from; None: no speculation.
+        guidance: how far to go away from what comes without a condition, see `Guided`; None: not at all.
 
     Raises:
         ConfigError: for settings that mean nothing together.
@@ -40,8 +41,12 @@ class Strategy:
     beams: int | None = None
     length_penalty: float | None = None
     draft: DraftModel | Lookup | None = None
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
+        if self.guidance is not None and (self.beams is not None or self.draft is not None):
+            other = "beams" if self.beams is not None else "a draft"
+            raise ConfigError(f"guidance {self.guidance} and {other} do not go together: it is for drawing one by one")
         if self.beams is None:
             if self.length_penalty is not None:
                 raise ConfigError(f"length_penalty {self.length_penalty} means nothing without beams")
@@ -88,7 +93,7 @@ class Strategy:
             "after_step": None if after_step is None else partial(after_step, constraints),
         }  # fmt: skip
         if self.draft is None:
-            return generate(decoder, prompts, **how)
+            return generate(decoder, prompts, guidance=self.guidance, **how)
         return speculate(decoder, prompts, draft=self.draft, **how)[0]
 
     def _search(

@@ -24,8 +24,9 @@ from seqmodal.generation.strategy import Strategy
 from seqmodal.inputs import Inputs
 from seqmodal.model.made import Candidate, Generated, Progress, Report
 from seqmodal.objective import MASK, mark
-from seqmodal.prompt import grammar_after, prompt_ids, stretch
-from seqmodal.sequence import Composed, Document, Segment, compose
+from seqmodal.prompt import grammar_after, prompt_ids, prompt_tokenizer, read_prompt, stretch
+from seqmodal.sequence import Composed, Document, Segment
+from seqmodal.start import Start, added_to
 from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -83,6 +84,7 @@ class Model:
         beams: int | None = None,
         length_penalty: float | None = None,
         draft: Model | Decoder | Lookup | DraftModel | Literal["lookup"] | None = None,
+        guidance: float | None = None,
         seed: int | None = None,
         limits: Mapping[str, float | None] | None = None,
         max_new_tokens: int | None = None,
@@ -92,7 +94,8 @@ class Model:
 
         Args:
             prompt: an item, a file, or the tokenizer's ids; None: from nothing. Where items are text, a str is a file
-                if it names one that is there with a suffix the tokenizer reads, else the text itself.
+                if it names one that is there with a suffix the tokenizer reads, else the text itself. One of another
+                block than `to`, such as a picture of which text is to be made, is given, and not gone on from.
             given: what stands before it, as in the documents that the model learned from: a source, a tag. All of it
                 stays in sight.
             to: which block to make; may be left out where there is only one.
@@ -105,6 +108,8 @@ class Model:
             draft: speculate, which changes the speed and not the distribution: a smaller model or decoder over the same
                 vocabulary guesses what comes next; "lookup": what followed the same ids before. `DraftModel` and
                 `Lookup` set how much is guessed.
+            guidance: above 1: more of what is given than the model has it, for one trained with condition dropout (see
+                `Guided`); log-probabilities are then of the guided distribution.
             seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
             limits: in place of what the tokenizer's grammar keeps samples to, by name; None for one: no limit.
             max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts; after what is `given`,
@@ -124,10 +129,13 @@ class Model:
         if seconds is not None and not 0 < seconds < float("inf"):
             raise ConfigError(f"seconds is {seconds}; it must be a positive number")
         sampler = Sampler(temperature, top_k, top_p, min_p, typical, repetition_penalty)
-        strategy = Strategy(sampler, beams, length_penalty, self._draft(draft))
+        strategy = Strategy(sampler, beams, length_penalty, self._draft(draft), self._guidance(guidance))
         if beams is not None and beams < variations:
             raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
         tokenizer = self.tokenizer(to)
+        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
+        if source is not tokenizer:
+            given, prompt = (*given, self.read(source, prompt)), None
         ids = prompt_ids(tokenizer, prompt, prompt_seconds)
         grammar, start = grammar_after(tokenizer, ids, seconds, limits or {}), self.start(tokenizer, ids, given)
         bound = int(IDS_PER_SECOND * (seconds + 10)) if seconds is not None else self.bound(start)
@@ -175,6 +183,9 @@ class Model:
         """
         self._check(max_new_tokens)
         tokenizer = self._of_text(to)
+        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
+        if source is not tokenizer:
+            given, prompt = (*given, self.read(source, prompt)), None
         sampler, ids = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
         start = self.start(tokenizer, ids, given)
         seed = secrets.randbelow(1 << 31) if seed is None else seed
@@ -183,15 +194,15 @@ class Model:
     def sample_each(
         self, given: Sequence[Sequence[Segment]], *, to: str | None = None,
         max_new_tokens: int | Sequence[int] | None = None, beams: int | None = None,
-        length_penalty: float | None = None, draft: Any = None, seed: int | None = None,
-        progress: Progress | None = None, **sampling: Any,
+        length_penalty: float | None = None, draft: Any = None, guidance: float | None = None,
+        seed: int | None = None, progress: Progress | None = None, **sampling: Any,
     ) -> list[Generated]:  # fmt: skip
         """What follows each of many things given: one item each, in their order, made in batches of like length.
 
         Args:
             given: of each item what stands before it, as in `sample`.
             max_new_tokens: at most so many ids, of all or of each; None: as in `sample`.
-            to, beams, length_penalty, draft: see `sample`.
+            to, beams, length_penalty, draft, guidance: see `sample`.
             seed: item number i depends on (seed, i) and on what is given, and not on the others.
             progress: called with how many are done and how many there are.
             sampling: see `Sampler`.
@@ -202,7 +213,9 @@ class Model:
         from seqmodal.model.each import sample_each
 
         self._check()
-        strategy = Strategy(Sampler(**sampling), beams, length_penalty, self._draft(draft))
+        strategy = Strategy(
+            Sampler(**sampling), beams, length_penalty, self._draft(draft), self._guidance(guidance)
+        )  # fmt: skip
         seed = secrets.randbelow(1 << 31) if seed is None else seed
         return sample_each(self, self.tokenizer(to), given, strategy, max_new_tokens, seed, progress)
 
@@ -279,7 +292,10 @@ class Model:
         most = self.decoder.config.max_seq_len // 2
         if last - first > most:
             raise ConfigError(f"the stretch from {start:g} to {stop:g} has {last - first} ids, more than {most}")
-        whole, mask_id = np.array(ids_of(self.start(tokenizer, given))), mark(self.vocabulary, MASK)
+        begun, mask_id = self.start(tokenizer, given), mark(self.vocabulary, MASK)
+        whole, extra = np.array(ids_of(begun)), None
+        if isinstance(begun, Start):
+            extra = added_to([begun], [whole.tolist()], [len(whole)])
         hole = slice(len(whole) - len(given) + first, len(whole) - len(given) + last)
         whole[hole] = mask_id
         low = max(0, min((hole.start + hole.stop) // 2 - most, len(whole) - 2 * most))
@@ -293,6 +309,7 @@ class Model:
                 ((found, logprobs),) = fill_masked(
                     self.decoder, [row], mask_id=mask_id, rounds=rounds, sampler=Sampler(**sampling), allowed=content,
                     generators=row_generators(seed, 1, at),
+                    extra=None if extra is None else extra[:, low : low + 2 * most],
                 )  # fmt: skip
                 new = self.vocabulary.to_local(tokenizer.name, found[row == mask_id])
                 ids = np.concatenate([given[:first], new, given[last:]]).astype(np.int32)
@@ -302,6 +319,23 @@ class Model:
         finally:
             self.decoder.train(training)
         return made
+
+    def read(self, tokenizer: Any, item: Any) -> Segment:
+        """An item or a file as what is given, as the model learned to read it: by features where it has some.
+
+        Raises:
+            ConfigError: for a block that nothing was ever learned to be made from.
+            BadInput: for what cannot be read.
+        """
+        shape = self.inputs.shapes.get(tokenizer.name) if self.inputs is not None else None
+        if shape is None or not shape.given:
+            known = [name for name, one in (self.inputs.shapes if self.inputs else {}).items() if one.given]
+            raise ConfigError(
+                f"this model never learned to make something from {tokenizer.name}; it can from "
+                f"{', '.join(known) or 'nothing'}"
+            )
+        item = read_prompt(tokenizer, item)
+        return Segment.of(tokenizer, item, loss=0.0, both_ways=shape.both_ways, features=shape.features > 0)
 
     def tokenizer(self, name: str | None = None) -> Any:
         """The tokenizer of that name; the only one where none is given.
@@ -313,7 +347,7 @@ class Model:
         if name is None and len(names) == 1:
             return self.tokenizers[0]
         if name not in names:
-            raise ConfigError(f"to is {name!r}; this model makes {', '.join(names)}")
+            raise ConfigError(f"to is {name!r}; say what to make: this model makes {', '.join(names)}")
         return self.tokenizers[names.index(name)]
 
     def show(self, made: Generated, stem: str | Path, to: str | None = None) -> list[Path]:
@@ -366,10 +400,10 @@ class Model:
         """What the decoder reads before it goes on: marks, then the ids of a prompt; behind what is given, a document
         as far as it goes."""
         begin = self.vocabulary.block(tokenizer.name).begin
-        if given:
+        if given or self.inputs is not None:
             before = [replace(segment, loss=0.0) for segment in given]
-            whole = compose(Document((*before, Segment(tokenizer.name, ids))), self.vocabulary)
-            return whole.part(0, len(whole.ids) - (1 if begin is None else 2))
+            document = Document((*before, Segment(tokenizer.name, ids)))
+            return Start.of(document, self.vocabulary, tokenizer, self.inputs)
         marks = [self.vocabulary.bos] if begin is None else [self.vocabulary.bos, begin]
         return np.concatenate([marks, self.vocabulary.to_global(tokenizer.name, ids)])
 
@@ -384,6 +418,15 @@ class Model:
                 f"what is given takes {taken} positions, and this model knows {config.max_seq_len}; give less"
             )
         return left if config.position.absolute else max(left, config.max_seq_len // 2)
+
+    def _guidance(self, guidance: float | None) -> float | None:
+        """Raises ConfigError where the model knows nothing of it."""
+        if guidance is not None and not self.condition_dropout:
+            raise ConfigError(
+                f"guidance {guidance} means nothing to this model, which never learned to do without what is given; "
+                "train it with training.condition_dropout 0.1"
+            )
+        return guidance
 
     def _draft(self, draft: Any) -> DraftModel | Lookup | None:
         if isinstance(draft, Model):
