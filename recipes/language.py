@@ -122,8 +122,8 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
-    found = likelihood(model.decoder, held, config.model.max_seq_len)
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
+    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     decode = _held(config, model.tokenizers).decode_bytes
     size = sum(len(decode(held[number].segments[0].ids)) for number in range(len(held)))
     loss = found.nats / found.count

@@ -101,9 +101,9 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
     midi = _midi(model.tokenizers)
-    found = likelihood(model.decoder, held, config.model.max_seq_len)
+    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
     metrics = {
         "nats_per_event": found.nats / found.count,

@@ -147,7 +147,8 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     held = stores.get("valid")
     if held is None:
         return {}
-    found = likelihood(model.decoder, windows(held, config.model.max_seq_len, objective=config.objective))
+    batches = windows(held, config.model.max_seq_len, objective=config.objective)
+    found = likelihood(model.decoder, batches, inputs=model.inputs)
     articles = _kept(held, _held(config, model.tokenizers), config.sampling.count)
     made = summarize(model, config, [article.text for article in articles])
     references = [article.summaries for article in articles]
