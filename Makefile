@@ -12,7 +12,7 @@ JOBS   ?= 2
 # One thread a process: the test workers share the cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
-.PHONY: help demo test test-all lint benchmarks-venv clean
+.PHONY: help demo test test-all fuzz lint benchmarks-venv clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,9 @@ test: $(VENV)/.test ## the test suite, without the slow tests
 
 test-all: $(VENV)/.test ## the whole test suite
 	$(TEST) $(ARGS)
+
+fuzz: $(VENV)/.test ## 100,000 random sequences of ids for every tokenizer
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --jobs $(JOBS) $(ARGS)
 
 lint: $(VENV)/.lint ## ruff over everything, mypy over seqmodal/
 	$(BIN)/ruff check .

@@ -8,15 +8,49 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz import cheaper, ready
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy import Digits, Palette, Rising
 
 from seqmodal.errors import BadInput, NotFitted
 from seqmodal.tokenizers import available, check, tokenizer
+from seqmodal.tokenizers.conformance import fuzz, random_ids
 
 
 @pytest.mark.parametrize("name", sorted(available()))
 def test_all_that_is_registered_keeps_the_laws(name: str) -> None:
-    assert check(tokenizer(name), runs=30) == []
+    assert check(tokenizer(name), runs=3) == []  # of more, below
+
+
+@pytest.mark.parametrize("name", sorted(available()))
+def test_any_ids_decode_to_what_encodes(name: str) -> None:
+    own, other = ready(name), cheaper(name)
+
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(st.lists(st.integers(0, own.vocab_size - 1), max_size=60))
+    def holds(ids: list[int]) -> None:
+        if other is not None:
+            other(np.array(ids, np.int32))
+            return
+        again = own.encode(own.decode(np.array(ids, np.int32)))
+        assert not len(again) or 0 <= again.min() <= again.max() < own.vocab_size
+
+    holds()
+
+
+def test_random_ids_are_told_by_seed_and_number() -> None:
+    many = [random_ids(7, 3, number) for number in range(300)]
+    assert all(row.dtype == np.int32 and len(row) < 200 and set(row.tolist()) <= set(range(7)) for row in many)
+    np.testing.assert_array_equal(random_ids(7, 3, 200), many[200])
+    assert not np.array_equal(random_ids(7, 4, 200), many[200])
+    assert {len(random_ids(0, 0, number)) for number in range(9)} == {0}
+    (found,) = fuzz(Partial(), [at for at, row in enumerate(many) if 7 in random_ids(10, 3, at)][:1], 3)
+    number = int(found.on.split()[2])
+    assert found.on == f"random ids {number} of seed 3" and 7 in random_ids(10, 3, number)
+    with_seven = sum(7 in random_ids(10, 3, number) for number in range(50))
+    assert len(list(fuzz(Partial(), range(50), 3))) == with_seven > 10
+    assert not list(fuzz(Partial(), range(50), 3, decode=list))
 
 
 @pytest.mark.parametrize("own", [Digits(), Palette()], ids=["digits", "palette"])
@@ -126,21 +160,25 @@ class Endless(Digits):
         return NoEnd(self.vocab_size)
 
 
-@pytest.mark.parametrize(("own", "law"), [
-    (Random(), "encode is deterministic"),
-    (Beyond(), "ids are in range"),
-    (Square(), "ids are integers of one axis"),
-    (Real(), "ids are integers of one axis"),
-    (Forgetful(), "from_dict rebuilds"),
-    (Partial(), "decode is total"),
-    (Strange(), "encode takes what decode returns"),
-    (Drifting(), "encode undoes decode"),
-    (Worsening(), "a second round trip distorts little more"),
-    (Crashing(), "rubbish raises BadInput that names the file"),
-    (Nameless(), "rubbish raises BadInput that names the file"),
-    (Strict(), "the grammar accepts what encode gives"),
-    (Endless(), "the grammar accepts what encode gives"),
-], ids=lambda value: type(value).__name__ if isinstance(value, (Digits, Palette)) else "")
+@pytest.mark.parametrize(
+    ("own", "law"),
+    [
+        (Random(), "encode is deterministic"),
+        (Beyond(), "ids are in range"),
+        (Square(), "ids are integers of one axis"),
+        (Real(), "ids are integers of one axis"),
+        (Forgetful(), "from_dict rebuilds"),
+        (Partial(), "decode is total"),
+        (Strange(), "encode takes what decode returns"),
+        (Drifting(), "encode undoes decode"),
+        (Worsening(), "a second round trip distorts little more"),
+        (Crashing(), "rubbish raises BadInput that names the file"),
+        (Nameless(), "rubbish raises BadInput that names the file"),
+        (Strict(), "the grammar accepts what encode gives"),
+        (Endless(), "the grammar accepts what encode gives"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, (Digits, Palette)) else "",
+)
 def test_each_broken_law_is_found(own: Any, law: str) -> None:
     assert law in {failure.law for failure in check(own)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
     Args:
         tokenizer: one that still has to be fitted is fitted on its examples, in place.
         files: real input to check beside its examples, for one that reads.
-        runs: random sequences of ids to decode.
+        runs: random sequences of ids to decode: `random_ids(tokenizer.vocab_size, seed, number)`.
         seed: of the random ids.
     """
     kit = _Kit(tokenizer)
@@ -52,10 +52,40 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
             if item is not None:
                 kit.item(item, str(path))
         kit.rubbish(tokenizer, rng)
-    for number in range(runs):
-        ids = rng.integers(tokenizer.vocab_size, size=int(rng.integers(0, 200))).astype(np.int32)
-        kit.random(ids, f"random ids {number}")
-    return kit.failures
+    return [*kit.failures, *fuzz(tokenizer, range(runs), seed)]
+
+
+def fuzz(
+    tokenizer: Tokenizer[Any], numbers: Iterable[int], seed: int = 0, decode: Callable[[np.ndarray], Any] | None = None
+) -> Iterator[Failure]:  # fmt: skip
+    """Decode random ids, and encode what comes.
+
+    Args:
+        tokenizer: fitted, where it has to be.
+        numbers: which random ids.
+        seed: of them.
+        decode: in place of the tokenizer's own, where that takes long: a part of it that must not fail either. What it
+            gives is not encoded.
+    """
+    for number in numbers:
+        kit, on = _Kit(tokenizer), f"random ids {number} of seed {seed}"
+        ids = random_ids(tokenizer.vocab_size, seed, number)
+        item = kit.attempt("decode is total", on, partial(decode or tokenizer.decode, ids))
+        if item is not None and decode is None:
+            kit.attempt("encode takes what decode returns", on, partial(tokenizer.encode, item))
+        yield from kit.failures
+
+
+def random_ids(vocab_size: int, seed: int, number: int) -> np.ndarray:
+    """Ids int32 (n,), n up to 200: any; or few different ones; or each several times in a row."""
+    rng = np.random.default_rng([seed, number])
+    size = int(rng.integers(200)) if vocab_size else 0
+    ids = rng.integers(vocab_size, size=size) if size else np.zeros(0)
+    if number % 3 == 1 and size:
+        ids = rng.choice(ids[: int(rng.integers(1, 6))], size)
+    elif number % 3 == 2 and size:
+        ids = ids.repeat(int(rng.integers(2, 30)))[:size]
+    return ids.astype(np.int32)
 
 
 def _is_fitted(tokenizer: Tokenizer[Any]) -> bool:
@@ -148,12 +178,6 @@ class _Kit:
                 return
             grammar.advance(value)
         self.expect("the grammar accepts what encode gives", on, bool(grammar.mask()[-1]), "the end is refused")
-
-    def random(self, ids: np.ndarray, on: str) -> None:
-        """Any ids in range decode to an item that encodes."""
-        item = self.attempt("decode is total", on, lambda: self.tokenizer.decode(ids))
-        if item is not None:
-            self.attempt("encode takes what decode returns", on, lambda: self.tokenizer.encode(item))
 
     def rubbish(self, tokenizer: Readable, rng: np.random.Generator) -> None:
         """Unreadable files raise BadInput that names the file."""
