@@ -85,7 +85,7 @@ def test_aligned_files_give_both_directions_and_keep_their_split(tmp_path: Path)
         ("de>en", "en", "LAST", "last"), ("en>de", "de", "last", "LAST"),
     ]  # fmt: skip
     assert pairs(found, "test")[1] == ("en>de", "de", "t", "T")
-    (row,) = csv.DictReader(open(found.folder / "skipped.csv"))
+    (row,) = csv.DictReader(io.StringIO((found.folder / "skipped.csv").read_text()))
     assert row["reason"].startswith("line 63 has nothing in de; in all 2 lines are left out, 122 pairs")
     one = prepare(translation, Config(data=str(data), directions=("de-en",)))
     assert {kind for kind, *_ in pairs(one, "train")} == {"de>en"} and one.tokenizers[1].names == ("en",)
@@ -103,7 +103,7 @@ def test_a_table_of_three_languages_splits_by_row(tmp_path: Path) -> None:
                       for b in ("en", "de", "fr") if a != b}  # fmt: skip
     assert not sides["train"] & sides["valid"] and len(pairs(found, "valid")) >= 24
     assert found.tokenizers[1].names == ("de", "en", "fr")
-    (row,) = csv.DictReader(open(found.folder / "skipped.csv"))
+    (row,) = csv.DictReader(io.StringIO((found.folder / "skipped.csv").read_text()))
     assert "line 62 has nothing in fr; in all 5 lines are left out" in row["reason"]
     bare = folder_of(tmp_path / "b", all__tsv="\n".join(lines[:60]))
     with pytest.raises(BadInput, match="name the columns with --languages"):
@@ -119,7 +119,7 @@ def test_tasks_are_a_table_with_a_task(tmp_path: Path) -> None:
     assert found.tokenizers[1].names == ("parity", "shout")
     held = pairs(found, "valid")
     assert 0 < len(held) < 40 and {kind for kind, *_ in held} <= {"parity", "shout"}
-    (row,) = csv.DictReader(open(found.folder / "skipped.csv"))
+    (row,) = csv.DictReader(io.StringIO((found.folder / "skipped.csv").read_text()))
     assert "line 122 has nothing in task" in row["reason"]
     bare = folder_of(tmp_path / "b", x__jsonl="".join(
         json.dumps({"source": w, "target": w.upper(), "id": "7"}) + "\n" for w in WORDS
@@ -139,7 +139,8 @@ def test_bad_files_are_listed_and_the_good_beside_them_used(tmp_path: Path) -> N
     found = prepare(translation, Config(data=str(data), directions=("en-de",)))
     held = {(source, target) for split in found.stores for _, _, source, target in pairs(found, split)}
     assert len(held) == 62 and {("yes sir", "ja"), ("special", "<|endoftext|><bos><pad></s>[MASK]")} < held
-    reasons = {Path(row["path"]).name: row["reason"] for row in csv.DictReader(open(found.folder / "skipped.csv"))}
+    told = csv.DictReader(io.StringIO((found.folder / "skipped.csv").read_text()))
+    reasons = {Path(row["path"]).name: row["reason"] for row in told}
     assert set(reasons) == {"short.de", "empty.tsv", "bad.en", "one.tsv", "long.tsv:2"}
     assert "ends after 1 lines, and short.en has a line 2" in reasons["short.de"]
     assert reasons["empty.tsv"].startswith("the file is empty") and reasons["one.tsv"] == "there is not one pair in it"
@@ -193,7 +194,7 @@ def test_a_run_is_judged_and_shows_its_answers(run: Path) -> None:
     assert judge_run(run) == pytest.approx(judged)
     shown = (run / "samples" / "step_000004.txt").read_text()
     assert "source     new words" in shown and "reference  NEW WORDS" in shown
-    rows = list(csv.DictReader(open(run / "answers_en_de.tsv"), delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO((run / "answers_en_de.tsv"), delimiter="\t").read_text()))
     assert [row["reference"] for row in rows] == ["NEW WORDS"]
     config = seqmodal.load(run).decoder.config
     longest = max(int(s.lengths.max()) for s in Prepared.open(run / "data").stores.values())

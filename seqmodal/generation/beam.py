@@ -86,18 +86,21 @@ def beam_search(
     reader.reorder(spread)
     hidden = hidden[spread]
     while True:
-        logits = decoder.logits(hidden)  # (L · W, V)
+        logits = reader.logits(hidden)  # (L · W, V)
         held = [beam for search in live for beam in search.beams]
-        if constraints is not None:
-            allowed = np.stack([beam.constraint.allowed() for beam in held if beam.constraint is not None])
+        allowed = _allowed(held)
+        if allowed is not None:
             logits = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
-        scores = logits.double().log_softmax(dim=-1)
-        size = scores.shape[-1]
-        totals = torch.tensor([beam.total for beam in held], dtype=torch.float64, device=scores.device)
-        joint = (totals.unsqueeze(-1) + scores).view(len(live), -1)  # (L, W · V)
+        size = logits.shape[-1]
         wanted = beams * (1 + len(stops.ids) + len(stops.sequences))  # so many may stop, and the beams are full yet
-        best, where = joint.topk(min(wanted, joint.shape[1]), dim=-1)
-        gained = scores.view(len(live), -1).gather(-1, where).tolist()
+        top, ids = logits.topk(min(wanted, size), dim=-1)  # of each beam, and then of each search
+        scores = top.double() - logits.logsumexp(dim=-1, keepdim=True).double()
+        totals = torch.tensor([beam.total for beam in held], dtype=torch.float64, device=scores.device)
+        joint = (totals.unsqueeze(-1) + scores).view(len(live), -1)  # (L, W · n)
+        best, at_best = joint.topk(min(wanted, joint.shape[1]), dim=-1)
+        gained = scores.view(len(live), -1).gather(-1, at_best).tolist()
+        places = ids + size * (torch.arange(len(held), device=ids.device) % beams).unsqueeze(-1)
+        where = places.view(len(live), -1).gather(-1, at_best)
         parents = [
             [parent + at * beams for parent in search.grow(total, place, gain, size)]
             for at, (search, total, place, gain) in enumerate(
@@ -110,9 +113,19 @@ def beam_search(
         if not going:
             return [search.hypotheses() for search in searches]
         live = [live[at] for at in going]
-        reader.reorder([parent for at in going for parent in parents[at]])
+        reader.reorder([parent for at in going for parent in parents[at]], min(search.start for search in live))
         histories = [beam.ids for search in live for beam in search.beams]
         hidden = reader.next(torch.tensor([ids[-1] for ids in histories], device=reader.device), histories)
+
+
+def _allowed(beams: Sequence[_Beam]) -> np.ndarray | None:
+    """What may come next, bool (L · W, V), or (1, V) where that is the same for all; None: anything."""
+    constraints = [beam.constraint for beam in beams if beam.constraint is not None]
+    if not constraints:
+        return None
+    if all(constraint is constraints[0] for constraint in constraints):  # one that never changes
+        return constraints[0].allowed()[None]
+    return np.stack([constraint.allowed() for constraint in constraints])
 
 
 @dataclass(frozen=True)

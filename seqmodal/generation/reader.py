@@ -116,10 +116,10 @@ class Reader:
             self.used = used
             self.state.truncate(torch.tensor(used, device=self.device))
 
-    def reorder(self, rows: list[int]) -> None:
-        """Row i becomes what row `rows[i]` was."""
+    def reorder(self, rows: list[int], alike: int = 0) -> None:
+        """Row i becomes what row `rows[i]` was; `alike` as in `KVCache.reorder`."""
         if rows != list(range(len(self.used))):
             self.used = [self.used[row] for row in rows]
             if self.starts:
                 self.starts, self.ids = [self.starts[row] for row in rows], [self.ids[row] for row in rows]
-            self.state.reorder(torch.tensor(rows, device=self.device))
+            self.state.reorder(torch.tensor(rows, device=self.device), alike)

@@ -47,10 +47,8 @@ def sample_each(
     try:
         for rows in _batches(takes, POSITIONS // (strategy.beams or 1)):
             before = time.perf_counter()
-            constraints = [
-                BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, none, None, {}))
-                for _ in rows
-            ]
+            first = BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, none, None, {}))
+            constraints = [first.copy() for _ in rows]
             found = strategy.each(
                 model.decoder, [starts[row] for row in rows], constraints, max_new_tokens=[most[row] for row in rows],
                 stop_ids={constraints[0].end}, generators=[row_generators(seed, 1, row)[0] for row in rows],

@@ -95,9 +95,18 @@ class KVCache:
         self.lengths = torch.minimum(self.lengths, lengths)
         self._level()
 
-    def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row `rows[i]` was: beams, or dropping finished rows."""
-        self.keys, self.values = ([layer[rows] for layer in held] for held in (self.keys, self.values))
+    def reorder(self, rows: Tensor, alike: int = 0) -> None:
+        """Row i becomes what row `rows[i]` was: beams, or dropping finished rows.
+
+        Where as many rows stay, and rows change with those that hold the same at positions below `alike`, such as beams
+        of one prompt, only what is behind is copied, in place.
+        """
+        if alike and self.whole and len(rows) == len(self.lengths):
+            behind = slice(alike, int(self.lengths.max()))
+            for layer in (*self.keys, *self.values):
+                layer[:, :, behind] = layer[:, :, behind].index_select(0, rows)
+        else:
+            self.keys, self.values = ([layer[rows] for layer in held] for held in (self.keys, self.values))
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
         self.tally = self.tally[rows]
         self._level()
