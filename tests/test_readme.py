@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pretty_midi
 import pytest
+import soundfile
 
 from seqmodal.data.shapes import shapes
+from seqmodal.data.tones import tones
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.M | re.S)
@@ -24,7 +26,7 @@ SHORTER = {
     "seconds=60": "seconds=3",
 }
 LEAVES = ("song.mid", "song.wav", "song.png", "continued.mid", "runs/music/config.yaml", "runs/music/loss.png")
-LEAVES += ("pictures.png", "pictures-9.png")
+LEAVES += ("pictures.png", "pictures-9.png", "sound.wav", "sound.png")
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -67,6 +69,9 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
     (home / "pictures").mkdir()
     for number, picture in enumerate(shapes(40, 40)):
         picture.save(home / "pictures" / f"{number}.png")
+    (home / "sounds").mkdir()
+    for number, samples in enumerate(tones(20, 8000)):
+        soundfile.write(home / "sounds" / f"{number}.wav", samples, 8000)
     environment = {
         **os.environ,
         "HOME": str(home),
