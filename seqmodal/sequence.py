@@ -75,7 +75,9 @@ class Segment:
                 each place, in the order in which the ids come to it.
         """
         name: str = tokenizer.name
-        ids, coordinates = tokenizer.encode(item), None
+        coordinates = None
+        if not features or isinstance(tokenizer, Located):
+            ids = tokenizer.encode(item)
         if isinstance(tokenizer, Located):
             coordinates = tokenizer.coordinates(ids)
         if not features:
