@@ -25,6 +25,8 @@ from seqmodal.sequence import Document, Segment
 from tokenizers_ext.tags import TagTokenizer
 from tokenizers_ext.text import TextTokenizer, aligned, column_names, table
 
+NEXT = "translate"
+"""The verb that uses a run."""
 TABLES = (".tsv", ".jsonl", ".ndjson")
 TASK, SOURCE, TARGET = "task", "source", "target"
 """Columns of a table of tasks."""

@@ -242,6 +242,11 @@ def test_what_translate_refuses(run: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert translated(monkeypatch, capsys, run, b"ba\xffd\n", "--to", "de", "--errors", "replace")[0] == 0
 
 
+def test_generate_says_what_to_use(run: Path, capsys: Any) -> None:
+    assert main(["generate", str(run)]) == 2
+    assert f"seqmodal translate {run} --to de < in.txt" in capsys.readouterr().err
+
+
 def test_a_model_without_tags(run: Path) -> None:
     model = seqmodal.load(run)
     assert tags_of(model) == ("de", "en")

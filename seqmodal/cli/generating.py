@@ -82,11 +82,16 @@ def generate(given: list[str]) -> None:
     import numpy as np
 
     from seqmodal.model import load
+    from seqmodal.model.answers import TAGS, tags_of
     from seqmodal.show.page import Item, page
     from seqmodal.show.sheet import sheet
     from seqmodal.tokenizers.protocol import Grammatical, Streamable, Timed
 
     model = load(args.run)
+    if TAGS in (tokenizer.name for tokenizer in model.tokenizers):
+        raise ConfigError(
+            f"{args.run} answers what it is given: seqmodal translate {args.run} --to {tags_of(model)[0]} < in.txt"
+        )
     tokenizer = model.tokenizer(args.to)
     suffix = tokenizer.suffixes[0]
     if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:

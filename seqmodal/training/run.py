@@ -325,7 +325,7 @@ def _finish(
     for path in [folder / "loss.png", *shown]:
         console.print(str(path), highlight=False)
     if config.objective.left_to_right:
-        console.print(f"next: seqmodal generate {folder}", highlight=False)
+        console.print(f"next: seqmodal {getattr(module, 'NEXT', 'generate')} {folder}", highlight=False)
     return Run(folder, metrics)
 
 
