@@ -17,6 +17,7 @@ from seqmodal.errors import BadInput, ConfigError
 from seqmodal.recipes import files
 from seqmodal.recipes.files import Config
 from seqmodal.training.judge import judge_run
+from tokenizers_ext.series import SeriesTokenizer
 
 LONGER = replace(Config().sampling, seconds=3.0)
 SMALLEST: dict[str, Any] = {
@@ -67,7 +68,9 @@ def test_it_is_fitted_on_the_training_part_alone(folder: Path) -> None:
             np.testing.assert_array_equal(store[number].segments[0].ids, held.encode(np.loadtxt(name)))
 
 
-def test_a_run_is_judged_gone_on_from_and_evaluated(folder: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_run_is_judged_gone_on_from_and_evaluated(
+    folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, more, new = tmp_path / "run", tmp_path / "more", tmp_path / "new.csv"
     seqmodal.train("files", data=str(folder), out=run, tokenizer="series", options=("bins=8",), **SMALLEST)
     judged = json.loads((run / "judged.json").read_text())
@@ -84,6 +87,8 @@ def test_a_run_is_judged_gone_on_from_and_evaluated(folder: Path, tmp_path: Path
         "files", data=str(folder), out=more, tokenizer="series", init=str(run), training=SMALLEST["training"]
     )
     assert len(seqmodal.load(more).tokenizer().values) == 8
+    monkeypatch.delattr(SeriesTokenizer, "write")
+    assert main(["generate", str(run)]) == 2 and "the tokenizer series writes no files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("settings", "says"), [

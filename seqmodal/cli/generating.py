@@ -85,7 +85,7 @@ def generate(given: list[str]) -> None:
     from seqmodal.model.answers import TAGS, tags_of
     from seqmodal.show.page import Item, page
     from seqmodal.show.sheet import sheet
-    from seqmodal.tokenizers.protocol import Grammatical, Streamable, Timed
+    from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed, Writable
 
     model = load(args.run)
     if TAGS in (tokenizer.name for tokenizer in model.tokenizers):
@@ -93,6 +93,11 @@ def generate(given: list[str]) -> None:
             f"{args.run} answers what it is given: seqmodal translate {args.run} --to {tags_of(model)[0]} < in.txt"
         )
     tokenizer = model.tokenizer(args.to)
+    if not (isinstance(tokenizer, Readable) and isinstance(tokenizer, Writable)):
+        raise ConfigError(
+            f"the tokenizer {tokenizer.name} writes no files; give it `suffixes`, `read` and `write`, or take the "
+            "items from Python: seqmodal.load(RUN).generate()"
+        )
     suffix = tokenizer.suffixes[0]
     if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
         allowed = " or ".join(tokenizer.suffixes)
