@@ -22,9 +22,9 @@ from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.rouge import leads, rouge, sentences, signature
 from seqmodal.sequence import Document, Segment
-from tokenizers_ext.text import TextTokenizer, records
+from tokenizers_ext.text import TextTokenizer, is_records, records
 
-SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (".jsonl", ".ndjson", ".gz")
 CUE = "\nTL;DR:"
 """Text behind an article, as GPT-2 was asked for summaries: not every vocabulary has marks between two texts."""
 SHOWN = 5
@@ -51,6 +51,8 @@ class Config(RecipeConfig):
     """Summaries are searched for with so many beams; 1: the likeliest token at each step."""
     length_penalty: float = 0.6
     """Exponent of the search; higher makes longer summaries."""
+    no_repeat: int = 4
+    """No run of so many tokens is made twice in a summary (Paulus et al. 2018)."""
     summary_tokens: int = 96
     """Tokens that a summary which is made may have."""
     objective: Objective = field(default_factory=Prefix)
@@ -67,7 +69,7 @@ class Config(RecipeConfig):
             )
         if self.errors not in ("strict", "replace"):
             raise ConfigError(f"errors is {self.errors!r}; it is strict or replace")
-        for name in ("article", "beams", "summary_tokens"):
+        for name in ("article", "beams", "no_repeat", "summary_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("seconds", "temperature", "top_p"):
@@ -99,6 +101,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     if config.data is None:
         return _built_in(config, held)
     root, found = input_files(config.data, SUFFIXES, config.exclude, "file of articles", evaluated=evaluated)
+    found = [path for path in found if path == root or is_records(path)]
     files, skipped = _check(found, config)
     need_some(files, found, skipped, root, "file")
     if evaluated:
@@ -191,7 +194,8 @@ def summarize(
     chosen = _held(config, model.tokenizers)
     given = [[_read(chosen, config, "\n".join(sentences(text)))[0]] for text in texts]
     settings = {
-        "beams": config.beams, "length_penalty": config.length_penalty, "max_new_tokens": config.summary_tokens
+        "beams": config.beams, "length_penalty": config.length_penalty, "no_repeat": config.no_repeat,
+        "max_new_tokens": config.summary_tokens,
     }  # fmt: skip
     made = model.sample_each(given, to=chosen.name, seed=0, progress=progress, **(settings | how))
     return [" ".join(one.item.split()) for one in made]

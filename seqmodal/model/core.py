@@ -195,7 +195,7 @@ class Model:
         self, given: Sequence[Sequence[Segment]], *, to: str | None = None,
         max_new_tokens: int | Sequence[int] | None = None, beams: int | None = None,
         length_penalty: float | None = None, draft: Any = None, guidance: float | None = None,
-        seed: int | None = None, progress: Progress | None = None, **sampling: Any,
+        no_repeat: int | None = None, seed: int | None = None, progress: Progress | None = None, **sampling: Any,
     ) -> list[Generated]:  # fmt: skip
         """What follows each of many things given: one item each, in their order, made in batches of like length.
 
@@ -203,6 +203,7 @@ class Model:
             given: of each item what stands before it, as in `sample`.
             max_new_tokens: at most so many ids, of all or of each; None: as in `sample`.
             to, beams, length_penalty, draft, guidance: see `sample`.
+            no_repeat: no run of so many ids is made twice in an item; None: any may be.
             seed: item number i depends on (seed, i) and on what is given, and not on the others.
             progress: called with how many are done and how many there are.
             sampling: see `Sampler`.
@@ -217,7 +218,7 @@ class Model:
             Sampler(**sampling), beams, length_penalty, self._draft(draft), self._guidance(guidance)
         )  # fmt: skip
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        return sample_each(self, self.tokenizer(to), given, strategy, max_new_tokens, seed, progress)
+        return sample_each(self, self.tokenizer(to), given, strategy, max_new_tokens, seed, progress, no_repeat)
 
     def next(
         self, prompt: Any = None, count: int = 10, *, given: Sequence[Segment] = (), to: str | None = None

@@ -10,6 +10,7 @@ import numpy as np
 
 from seqmodal.errors import ConfigError
 from seqmodal.generation.constraint import BlockConstraint
+from seqmodal.generation.repeat import NoRepeat
 from seqmodal.generation.rows import ids_of, row_generators
 from seqmodal.generation.strategy import Strategy
 from seqmodal.model.made import Generated, Progress
@@ -25,7 +26,7 @@ POSITIONS = 1 << 14
 
 def sample_each(
     model: Model, tokenizer: Any, given: Sequence[Sequence[Segment]], strategy: Strategy,
-    max_new_tokens: int | Sequence[int] | None, seed: int, progress: Progress | None,
+    max_new_tokens: int | Sequence[int] | None, seed: int, progress: Progress | None, no_repeat: int | None = None,
 ) -> list[Generated]:  # fmt: skip
     """See `Model.sample_each`."""
     if not all(given):
@@ -40,6 +41,11 @@ def sample_each(
         most = [max_new_tokens] * len(given) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if min(most, default=1) < 1:
         raise ConfigError(f"max_new_tokens is {min(most)}; it must be at least 1")
+    grammar = grammar_after(tokenizer, none, None, {})
+    if no_repeat is not None:
+        if grammar is not None:
+            raise ConfigError(f"no_repeat means nothing to the tokenizer {tokenizer.name}, which has a grammar")
+        grammar = NoRepeat(tokenizer.vocab_size, no_repeat)
     takes = [len(ids_of(start)) + new for start, new in zip(starts, most, strict=True)]
     made: list[Generated | None] = [None] * len(given)
     training = model.decoder.training
@@ -47,7 +53,7 @@ def sample_each(
     try:
         for rows in _batches(takes, POSITIONS // (strategy.beams or 1)):
             before = time.perf_counter()
-            first = BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, none, None, {}))
+            first = BlockConstraint(model.vocabulary, tokenizer.name, grammar)
             constraints = [first.copy() for _ in rows]
             found = strategy.each(
                 model.decoder, [starts[row] for row in rows], constraints, max_new_tokens=[most[row] for row in rows],

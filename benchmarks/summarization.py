@@ -1,0 +1,127 @@
+"""SciTLDR: summaries of abstracts from scratch, after pre-training on text, and the leads, on the official test part.
+
+Pre-training takes text (abstracts of the training part, the Canterbury texts, docstrings, Python's reference) and has
+no person's summaries: from a text, half of its sentences and the first one are to be written, so that the model learns
+to copy, and from an abstract its title. Nothing of the official dev and test parts is in it. Fine-tuning takes the same
+steps from scratch and after it. Each stage goes on where it stopped; one that is finished is not made again.
+
+    .venv/bin/python benchmarks/summarization.py --out /tmp/scitldr [--steps 700 350] [--threads 2] [--resume]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import seqmodal
+from seqmodal.data.docstrings import docstrings
+from seqmodal.errors import RunExists
+from seqmodal.evaluation.rouge import sentences, signature
+from seqmodal.training.judge import judge_run
+from seqmodal.training.record import read_metrics
+
+SHAPE = {"d_model": 128, "num_layers": 3, "num_heads": 2}
+FIELDS = {"text": "source", "summary": "target"}
+ARTICLE, SIZE = 320, 2048
+PASSAGE, PASSAGES, LONGEST = 7, 1500, 1000
+"""Sentences of a piece of other text, how many of them there are, and characters of what is to be copied."""
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def passages(data: Path) -> Iterator[list[str]]:
+    """Sentences that follow one another in text that is no abstract."""
+    from pydoc_data.topics import topics
+
+    books = [path.read_text(encoding="utf-8") for path in sorted((data / "canterbury").glob("*.txt"))]
+    texts = [text for book in books for text in book.split("\n\n")] + [t for topic in topics.values() for t in [topic]]
+    texts += [f"{one.first}\n{one.rest}" for one in docstrings()]
+    kept: list[str] = []
+    for text in texts:
+        kept += [" ".join(s.split()) for s in sentences(text.replace("\n", " ")) if len(s) > 20]
+        while len(kept) >= PASSAGE:
+            yield kept[:PASSAGE]
+            kept = kept[PASSAGE:]
+
+
+def write_pretraining(data: Path, out: Path) -> None:
+    """`pairs.jsonl`, whose texts have as summaries a title or sentences of their own."""
+    known = {" ".join(one["source"]) for part in ("dev", "test") for one in lines(data / "scitldr" / f"{part}.jsonl")}
+    abstracts = [one for one in lines(data / "scitldr" / "train.jsonl") if " ".join(one["source"]) not in known]
+    rng = np.random.default_rng(0)
+    rows = [([s.strip() for s in one["source"] if s.strip()], [one["title"]]) for one in abstracts]
+    others = list(passages(data))
+    rows += [(others[at], []) for at in rng.choice(len(others), min(PASSAGES, len(others)), replace=False).tolist()]
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "pairs.jsonl", "w", encoding="utf-8") as pairs:
+        for number in rng.permutation(len(rows)).tolist():
+            parts, summaries = rows[number]
+            several = np.sort(rng.choice(len(parts), -(-len(parts) // 2), replace=False)).tolist()
+            summaries = [*summaries, parts[0], " ".join(parts[at] for at in several)[:LONGEST]]
+            pairs.write(json.dumps({"text": parts, "summary": [s for s in summaries if s.strip()]}) + "\n")
+
+
+def stage(out: Path, resume: bool, **settings: Any) -> Path:
+    """The run in `out`, trained unless it is finished."""
+    if not (out / "judged.json").is_file():
+        if (out / "config.yaml").is_file():
+            if not resume:
+                raise RunExists(f"{out} is not finished; go on with --resume")
+            seqmodal.train("summarization", out=out, resume=True)
+        else:
+            seqmodal.train("summarization", out=out, **settings)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, nargs=2, default=(700, 350), help="of pre-training, of fine-tuning")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="go on where it stopped")
+    args = parser.parse_args()
+    how: dict[str, Any] = {"threads": args.threads, "samples": 1, "evaluations": 5}
+    articles, made = args.data / "scitldr", args.out / "data"
+    if not (made / "pairs.jsonl").is_file():
+        write_pretraining(args.data, made)
+    new: dict[str, Any] = {"vocab_size": SIZE, "model": SHAPE, "article": ARTICLE}
+    pairs = stage(
+        args.out / "pairs", args.resume, data=str(made / "pairs.jsonl"), valid_share=0.02, sampling={"count": 50},
+        training=how | {"steps": args.steps[0]}, **new,
+    )  # fmt: skip
+    fine: dict[str, Any] = {
+        "data": str(articles), **FIELDS, "training": how | {"steps": args.steps[1]}, "sampling": {"count": 1000}
+    }  # fmt: skip
+    runs = {
+        "from scratch": stage(args.out / "scratch", args.resume, **fine, **new),
+        "pre-trained": stage(args.out / "tuned", args.resume, **fine, init=str(pairs), article=ARTICLE),
+    }
+    found = {}
+    for name, run in runs.items():
+        cached = run / "test.json"
+        if not cached.is_file():
+            cached.write_text(json.dumps(judge_run(run, data=str(articles / "test.jsonl"))))
+        found[name] = json.loads(cached.read_text())
+    print(signature())
+    print("| SciTLDR test | ROUGE-1 | ROUGE-2 | ROUGE-Lsum | ROUGE-1, mean of references | share of lead-1 | seconds |")
+    print("|---|---|---|---|---|---|---|")
+    lead = found["pre-trained"]
+    rows = [(name, "", some, read_metrics(runs[name] / "metrics.csv")[-1]["seconds"]) for name, some in found.items()]
+    rows += [(f"lead-{count}", f"lead{count}_", lead, 0.0) for count in (1, 3)]
+    for name, prefix, some, seconds in rows:
+        cells = [some[prefix + key] for key in ("rouge1", "rouge2", "rouge_lsum", "rouge1_mean")]
+        share = cells[0] / lead["lead1_rouge1"]
+        print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {share:.0%} | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
