@@ -108,7 +108,8 @@ class Inputs(nn.Module):
         Args:
             ids: (B, T); features stand at nulls.
             block: (B, T), index of each position's block.
-            features, coordinates: (B, T, F) and (B, T, axes), as `Composed` has them.
+            features, coordinates: (B, T, F) and (B, T, axes), as `Composed` has them: where they are narrower than
+                those of a block, there are none of it.
         """
         vectors = [torch.zeros(self.d_model, device=ids.device)] * len(self.vocabulary.blocks)
         for name in self.blocks:
@@ -117,10 +118,10 @@ class Inputs(nn.Module):
         extra = torch.stack(vectors)[block.long()]
         for name in self.blocks:
             mine, part = block == self.vocabulary.names.index(name), self._block(name)
-            if features is not None and part.projection is not None:
+            if features is not None and part.projection is not None and features.shape[-1] >= part.shape.features:
                 at = mine & (ids == self.vocabulary.null)
                 extra = extra.index_put((at,), extra[at] + part.read(features[at]))
-            if coordinates is not None and part.axes is not None:
+            if coordinates is not None and part.axes is not None and coordinates.shape[-1] >= part.shape.axes:
                 at = mine & (coordinates[..., 0] != NOWHERE)
                 extra = extra.index_put((at,), extra[at] + part.place(coordinates[at]))
         return extra

@@ -133,3 +133,14 @@ def test_every_part_learns(name: str) -> None:
     for key, weight in made.named_parameters():
         if key.startswith(f"blocks.{name}."):
             assert weight.grad is not None and weight.grad.abs().sum() > 0, key
+
+
+def test_blocks_have_features_of_different_widths() -> None:
+    vocabulary = Vocabulary.of([DIGITS, GRID, Digits("wide", 4)])
+    made = inputs({**SHAPES, "wide": BlockShape(5)}, vocabulary)
+    read = Segment.of(GRID, np.ones((2, 3)), loss=0, features=True)
+    wide = Segment("wide", loss=0.0, features=np.arange(15, dtype=np.float32).reshape(3, 5))
+    for parts in ((read,), (wide,), (read, wide), (wide, read)):
+        composed = compose(Document(parts), vocabulary)
+        found = made(**tensors(composed))[0].detach().numpy()
+        np.testing.assert_allclose(found, slow(made, composed), atol=1e-4)
