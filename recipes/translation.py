@@ -38,8 +38,9 @@ JUDGED = 2000
 """Held-out texts of each direction and task that are answered by `judge`, at most: evenly taken."""
 SHOWN = 8
 """Texts in a sample."""
-NUMBERS, BELOW = 12_000, 100_000
-"""Numbers of the built-in example, and what they are below."""
+NUMBERS, BELOW, TOKENS = 12_000, 100_000, 500
+"""Numbers of the built-in example, what they are below, and tokens for their words: so few that they are parts of words
+which many numbers share."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,8 @@ def _fitted(config: Config, pairs: Sequence[_Pair]) -> TextTokenizer:
     """Merges of the training texts, each text once."""
     texts = list(dict.fromkeys(text for p in pairs if p.split == "train" for text in (p.source, p.target)))
     size = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    learned = TextTokenizer(config.vocab_size or min(16_000, max(500, size // 650)), config.errors)
+    wanted = TOKENS if config.data is None else min(16_000, max(500, size // 650))
+    learned = TextTokenizer(config.vocab_size or wanted, config.errors)
     learned.fit(texts[:: max(1, -(-size // LEARNED_FROM))])
     return learned
 

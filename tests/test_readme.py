@@ -26,7 +26,7 @@ SHORTER = {
     "seconds=60": "seconds=3",
 }
 LEAVES = ("song.mid", "song.wav", "song.png", "continued.mid", "runs/music/config.yaml", "runs/music/loss.png")
-LEAVES += ("pictures.png", "pictures-9.png", "sound.wav", "sound.png")
+LEAVES += ("pictures.png", "pictures-9.png", "sound.wav", "sound.png", "translated.de")
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -66,6 +66,11 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
     (home / "books").mkdir()
     for number in range(4):
         (home / "books" / f"{number}.txt").write_text(f"The ship had {number} sails and a captain.\n" * 200)
+    (home / "pairs").mkdir()
+    for part in ("train", "val", "test"):
+        for language, words in (("en", "the ship has sails"), ("de", "das Schiff hat Segel")):
+            lines = [f"{number} {words} and {len(part) * number}\n" for number in range(60)]
+            (home / "pairs" / f"{part}.{language}").write_text("".join(lines))
     (home / "pictures").mkdir()
     for number, picture in enumerate(shapes(40, 40)):
         picture.save(home / "pictures" / f"{number}.png")
