@@ -54,13 +54,15 @@ class TranscriptTokenizer:
         passed = np.where(ids >= codec.SHIFT, ids - (codec.SHIFT - 1), 0)
         return np.cumsum(passed).astype(np.int32)[:, None]
 
-    def window(self, ids: np.ndarray, start: int, stop: int) -> np.ndarray:
+    def window(self, ids: np.ndarray, start: int, stop: int, *, ends: bool = False) -> np.ndarray:
         """The ids of the events from step `start` to before `stop`, timed from `start` on.
 
-        What sounds at `start` is not said; its end is, where it lies in the window.
+        What sounds at `start` is not said; its end is, where it lies in the window. With `ends`, notes that end at a
+        border end in the window before it, as in bars of music.
         """
         parsed = codec.parse(ids, False)
-        inside = (parsed.step >= start) & (parsed.step < stop)
+        late = parsed.step - (ends & (parsed.kind == 0))
+        inside = (late >= start) & (late < stop)
         events = codec.pack(
             parsed.step[inside] - start, parsed.kind[inside], 0, parsed.pitch[inside], codec.NO_VELOCITY
         )
