@@ -28,7 +28,9 @@ from seqmodal.training.record import read_metrics
 SHAPE = {"d_model": 128, "num_layers": 3, "num_heads": 2}
 FIELDS = {"text": "source", "summary": "target"}
 ARTICLE, SIZE = 320, 2048
-PASSAGE, PASSAGES, LONGEST = 7, 1500, 1000
+BATCH = 8
+"""Of the longest documents in a step."""
+PASSAGE, PASSAGES, LONGEST = 7, 1500, 500
 """Sentences of a piece of other text, how many of them there are, and characters of what is to be copied."""
 
 
@@ -42,14 +44,19 @@ def passages(data: Path) -> Iterator[list[str]]:
     from pydoc_data.topics import topics
 
     books = [path.read_text(encoding="utf-8") for path in sorted((data / "canterbury").glob("*.txt"))]
-    texts = [text for book in books for text in book.split("\n\n")] + [t for topic in topics.values() for t in [topic]]
+    texts = [*books, *topics.values()]
     texts += [f"{one.first}\n{one.rest}" for one in docstrings()]
     kept: list[str] = []
     for text in texts:
-        kept += [" ".join(s.split()) for s in sentences(text.replace("\n", " ")) if len(s) > 20]
+        kept += [s for s in map(" ".join, map(str.split, sentences(text.replace("\n", " ")))) if prose(s)]
         while len(kept) >= PASSAGE:
             yield kept[:PASSAGE]
             kept = kept[PASSAGE:]
+
+
+def prose(text: str) -> bool:
+    """Whether a sentence is of words and of the usual length."""
+    return 30 <= len(text) <= 300 and sum(letter.isalpha() or letter == " " for letter in text) > 0.9 * len(text)
 
 
 def write_pretraining(data: Path, out: Path) -> None:
@@ -89,7 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on where it stopped")
     args = parser.parse_args()
-    how: dict[str, Any] = {"threads": args.threads, "samples": 1, "evaluations": 5}
+    how: dict[str, Any] = {"threads": args.threads, "samples": 1, "evaluations": 5, "batch_size": BATCH}
     articles, made = args.data / "scitldr", args.out / "data"
     if not (made / "pairs.jsonl").is_file():
         write_pretraining(args.data, made)

@@ -105,7 +105,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if not config.objective.left_to_right:
         return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
     chosen: SoundTokenizer = model.tokenizer("sound")
-    found = likelihood(model.decoder, held, config.model.max_seq_len)
+    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     alone = unigram_nats(stores["train"], held, np.repeat(np.arange(chosen.levels), chosen.codes))
     sounds = [held[number].segments[0].ids for number in range(len(held))]
     tokens, seconds = sum(map(len, sounds)), sum(map(chosen.duration, sounds))

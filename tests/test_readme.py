@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -66,6 +67,8 @@ def test_the_readme_works_from_top_to_bottom(tmp_path):
     (home / "books").mkdir()
     for number in range(4):
         (home / "books" / f"{number}.txt").write_text(f"The ship had {number} sails and a captain.\n" * 200)
+    rows = [{"text": f"The ship had {n} sails. It sailed.", "summary": f"A ship of {n}."} for n in range(60)]
+    (home / "articles.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (home / "pairs").mkdir()
     for part in ("train", "val", "test"):
         for language, words in (("en", "the ship has sails"), ("de", "das Schiff hat Segel")):

@@ -198,6 +198,10 @@ class Store:
         more = {name: beside[number] for name, beside in self._beside.items()}
         return Segment(self.vocabulary.names[block], ids, float(loss), bool(both_ways), **more)
 
+    def used(self) -> set[str]:
+        """Names of the blocks that segments are of; the vocabulary of a model that has grown has others as well."""
+        return {self.vocabulary.names[number] for number in np.unique(self._segments["block"]).tolist()}
+
     def shapes(self) -> dict[str, BlockShape]:
         """What segments have of each block, by its name, for the blocks of tokenizers."""
         found = {}

@@ -344,7 +344,8 @@ def _show(
 
 def _whole(prepared: Prepared, config: RecipeConfig) -> bool:
     """Whether documents are learned whole: tasks, and what ends by itself, as pictures do. A memory reads on anyway."""
-    located = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers)
+    used = prepared.stores["train"].used()
+    located = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers if tokenizer.name in used)
     return not config.model.memory and (located or prepared.stores["train"].tasks)
 
 
