@@ -194,7 +194,7 @@ def test_a_run_is_judged_and_shows_its_answers(run: Path) -> None:
     assert judge_run(run) == pytest.approx(judged)
     shown = (run / "samples" / "step_000004.txt").read_text()
     assert "source     new words" in shown and "reference  NEW WORDS" in shown
-    rows = list(csv.DictReader(io.StringIO((run / "answers_en_de.tsv"), delimiter="\t").read_text()))
+    rows = list(csv.DictReader(io.StringIO((run / "answers_en_de.tsv").read_text()), delimiter="\t"))
     assert [row["reference"] for row in rows] == ["NEW WORDS"]
     config = seqmodal.load(run).decoder.config
     longest = max(int(s.lengths.max()) for s in Prepared.open(run / "data").stores.values())
