@@ -59,8 +59,8 @@ def answers(
 ) -> list[str]:  # fmt: skip
     """An answer to each text, in their order; to nothing but spaces, nothing.
 
-    A text of more tokens than fit the context is cut into parts, at spaces where there are some, and their answers are
-    joined by spaces.
+    A text of more than three quarters of the context (half, where positions are absolute) is cut into parts, at spaces
+    where there are some, and their answers are joined by spaces.
 
     Args:
         model: trained by the recipe translation, or one that makes such documents.
@@ -74,7 +74,8 @@ def answers(
     """
     tag = chosen_tag(model, tag)
     text, mark = model.tokenizer(TEXT), model.tokenizer(TAGS).encode(tag)
-    most = max(8, model.decoder.config.max_seq_len // 2 - 8)
+    context, fixed = model.decoder.config.max_seq_len, model.decoder.config.position.absolute
+    most = max(8, context // 2 - 8 if fixed else 3 * context // 4)
     parts = [(number, ids) for number, source in enumerate(sources) for ids in _parts(text, source.strip(), most)]
     made = model.sample_each(
         [asked(ids, mark) for _, ids in parts], to=TEXT, max_new_tokens=[_most(model, ids) for _, ids in parts],
