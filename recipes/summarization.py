@@ -24,6 +24,8 @@ from seqmodal.evaluation.rouge import leads, rouge, sentences, signature
 from seqmodal.sequence import Document, Segment
 from tokenizers_ext.text import TextTokenizer, is_records, records
 
+NEXT = "summarize"
+"""The verb for its runs."""
 SUFFIXES = (".jsonl", ".ndjson", ".gz")
 CUE = "\nTL;DR:"
 """Text behind an article, as GPT-2 was asked for summaries: not every vocabulary has marks between two texts."""
