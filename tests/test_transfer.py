@@ -35,7 +35,7 @@ from seqmodal.data.corpus import Corpus, Prepared, prepare, shared
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError, Mismatch
 from seqmodal.objective import with_marks
-from seqmodal.sequence import Document, Segment
+from seqmodal.sequence import Document, Segment, compose
 from seqmodal.tokenizers import Vocabulary
 from seqmodal.training.judge import judge_run
 from seqmodal.training.recipe import find_recipe
@@ -334,6 +334,24 @@ def test_gpt2_goes_on_with_its_own_ids(tmp_path: Path) -> None:
         seqmodal.train("language", out=tmp_path / "long", model={"max_seq_len": 64}, **how)
     with pytest.raises(ConfigError, match="vocab_size"):
         seqmodal.train("language", out=tmp_path / "more", vocab_size=400, **how)
+
+
+def test_gpt2_learns_to_summarize(tmp_path: Path) -> None:
+    """Its vocabulary has no marks between two texts; the cue stands there, and the end of a text ends a summary."""
+    folder, data = write_gpt2(tmp_path / "gpt2"), tmp_path / "a.jsonl"
+    data.write_text("".join(f'{{"text": "The assert. Number {n}.", "summary": "a {n}"}}\n' for n in range(12)))
+    run = seqmodal.train(
+        "summarization", out=tmp_path / "run", data=str(data), init=str(folder), article=6, summary_tokens=4,
+        training=TRAINING | {"steps": 2}, sampling={"count": 1},
+    )  # fmt: skip
+    model = seqmodal.load(run.folder)
+    assert model.vocabulary == seqmodal.load(folder).vocabulary and model.decoder.config.max_seq_len == 32
+    store = Prepared.open(run.folder / "data").stores["train"]
+    text, summary = store[0].segments
+    assert text.ids.tolist()[-len(cue := model.tokenizers[0].encode("\nTL;DR:")) :] == cue.tolist()
+    composed = compose(store[0], store.vocabulary)
+    assert composed.ids.tolist() == [END, *text.ids, *summary.ids, END]
+    assert composed.weight.tolist() == [0.0] * len(text.ids) + [1.0] * (len(summary.ids) + 1) + [0.0]
 
 
 def test_text_is_shared_by_recipes(tmp_path: Path) -> None:
