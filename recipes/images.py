@@ -147,7 +147,11 @@ def _held(config: Config, tokenizers: Sequence[Any]) -> ImageTokenizer | None:
     """The tokenizer for pictures that a trained model has. Raises ConfigError where settings say otherwise."""
     held: ImageTokenizer | None = shared(tokenizers, "image")
     if held is not None:
-        ours, theirs = config.tokenizer(config.color != "grey").to_dict(), held.to_dict()
+        ours = {
+            "size": [config.size] * 2, "patch": config.patch, "codes": config.codes, "levels": config.levels,
+            "fixed": config.fixed, "color": config.color == "color",
+        }  # fmt: skip
+        theirs = held.to_dict()
         for name in ("size", "patch", "codes", "levels", "fixed", *(["color"] if config.color != "auto" else [])):
             if ours[name] != theirs[name]:
                 raise ConfigError(f"{name} is {ours[name]}, and pictures of the model have {theirs[name]}; set it so")
