@@ -85,7 +85,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
     found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
     size = model.tokenizer(held[0].segments[0].block).vocab_size

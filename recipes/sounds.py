@@ -103,7 +103,7 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective)
+        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
     chosen: SoundTokenizer = model.tokenizer("sound")
     found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
     alone = unigram_nats(stores["train"], held, np.repeat(np.arange(chosen.levels), chosen.codes))
