@@ -26,6 +26,8 @@ from tokenizers_ext.midi import MidiTokenizer, Notes, read, summary
 from tokenizers_ext.sound import Sound, SoundTokenizer
 from tokenizers_ext.transcript import STEPS, TranscriptTokenizer
 
+NEXT = "transcribe"
+"""The verb that uses a run."""
 QUARTER = 0.72
 """Seconds of a quarter note of the built-in chorales."""
 RATE, HOP, SPECTRUM, BANDS, FRAMES = 16000, 320, 2048, 229, 2

@@ -16,6 +16,7 @@ seqmodal: one decoder, any modality
   seqmodal generate RUN      make something new with a run, or go on from a prompt
   seqmodal translate RUN     answer standard input line by line: translations, or what else was learned
   seqmodal summarize RUN     a summary of each file, or of standard input
+  seqmodal transcribe RUN    a recording as a MIDI file
   seqmodal next RUN          the likeliest next tokens of a text, to pick from
   seqmodal evaluate RUN      how well a run predicts, and how its samples compare with the data
   seqmodal prepare RECIPE    read and tokenize the files now, to train later
@@ -37,6 +38,7 @@ VERBS = {
     "generate": "generating.generate",
     "translate": "translating.translate",
     "summarize": "summarizing.summarize",
+    "transcribe": "transcribing.transcribe",
     "next": "generating.next_tokens",
     "evaluate": "evaluating.evaluate",
     "prepare": "training.prepare",

@@ -325,7 +325,7 @@ class Model:
         """An item or a file as what is given, as the model learned to read it: by features where it has some.
 
         Raises:
-            ConfigError: for a block that nothing was ever learned to be made from.
+            ConfigError: for a block that nothing was ever learned to be made from, or whose places the recipe laid out.
             BadInput: for what cannot be read.
         """
         shape = self.inputs.shapes.get(tokenizer.name) if self.inputs is not None else None
@@ -336,7 +336,13 @@ class Model:
                 f"{', '.join(known) or 'nothing'}"
             )
         item = read_prompt(tokenizer, item)
-        return Segment.of(tokenizer, item, loss=0.0, both_ways=shape.both_ways, features=shape.features > 0)
+        segment = Segment.of(tokenizer, item, loss=0.0, both_ways=shape.both_ways, features=shape.features > 0)
+        if shape.axes and segment.coordinates is None:
+            raise ConfigError(
+                f"this model was told the places of {tokenizer.name}, which its recipe lays out; use the recipe's own "
+                "verb, such as `seqmodal transcribe`"
+            )
+        return segment
 
     def tokenizer(self, name: str | None = None) -> Any:
         """The tokenizer of that name; the only one where none is given.
