@@ -93,7 +93,7 @@ def generate(given: list[str]) -> None:
             f"{args.run} answers what it is given: seqmodal translate {args.run} --to {tags_of(model)[0]} < in.txt"
         )
     tokenizer = model.tokenizer(args.to)
-    if not (isinstance(tokenizer, Readable) and isinstance(tokenizer, Writable)):
+    if not all(isinstance(tokenizer, kind) for kind in (Readable, Writable)):
         raise ConfigError(
             f"the tokenizer {tokenizer.name} writes no files; give it `suffixes`, `read` and `write`, or take the "
             "items from Python: seqmodal.load(RUN).generate()"
