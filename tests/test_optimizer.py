@@ -110,3 +110,26 @@ def test_other_schedules() -> None:
     assert cosine(550) == pytest.approx(0.55, abs=1e-3) and cosine(1000) == pytest.approx(0.1)
     root = make_schedule(TrainingConfig(steps=1000, warmup=0.1, schedule="inverse_sqrt"))
     assert root(99) == 1.0 and root(399) == pytest.approx(0.5) and root(899) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_decoding_between_steps_reads_the_weights_as_they_are(kind: str) -> None:
+    """Decoding keeps copies of weights, and is told of a step by the version of each; the fused AdamW raises none."""
+    config = DecoderConfig(vocab_size=512, d_model=64, num_layers=1, num_heads=2, max_seq_len=16, zero_init=False)
+    torch.manual_seed(0)
+    decoder, settings = Decoder(config), TrainingConfig(steps=4, optimizer=kind)  # type: ignore[arg-type]
+    optimizer = MuonAdamW(parameter_groups(decoder, settings))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    ids = torch.randint(512, (4, 8))
+    for _ in range(3):
+        decoder.logits(decoder(ids).hidden).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        whole = decoder.logits(decoder(ids).hidden).detach()[:, -1]  # with gradients: no copies are read
+        with torch.inference_mode():
+            for _ in range(4):  # so often that a copy is made
+                state = decoder.new_state(4)
+                hidden = [decoder(part, state=state).hidden for part in ids.split(1, dim=1)][-1]
+                found = decoder.logits(hidden[:, -1])
+        torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
