@@ -19,8 +19,8 @@ STRIDE = WINDOW - 2 * MARGIN
 
 def rows(notes: Notes) -> list[tuple[int, int, int]]:
     """Notes as steps and pitches, in order."""
-    return sorted(zip(*((notes.onset * STEPS).round().astype(int).tolist(),
-                        (notes.end * STEPS).round().astype(int).tolist(), notes.pitch.tolist()), strict=True))  # fmt: skip
+    onset, end = ((times * STEPS).round().astype(int).tolist() for times in (notes.onset, notes.end))
+    return sorted(zip(onset, end, notes.pitch.tolist(), strict=True))
 
 
 @st.composite

@@ -32,8 +32,8 @@ def piano_rolls(pieces: Mapping[str, Any], path: str | Path) -> Path:
             drawn = piano_roll(
                 onset, np.minimum(end, SHOWN), pitch, velocity, path=Path(folder) / f"{number}.png", title=name
             )
-            with Image.open(drawn) as picture:
-                pictures.append(picture.convert("RGB"))
+            with Image.open(drawn) as opened:
+                pictures.append(opened.convert("RGB"))
     paper = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     top = 0
     for picture in pictures:
