@@ -99,7 +99,7 @@ class TranscriptTokenizer:
                 rows.append((start, step if kind == 0 else min(step, start + longest), pitch))
             if kind == 1:
                 sounding.setdefault(pitch, step)
-        rows += [(start, min(last, start + longest), pitch) for pitch, start in sounding.items()]
+        rows += [(start, min(max(last, start + 1), start + longest), pitch) for pitch, start in sounding.items()]
         rows = [row for row in rows if row[1] > row[0]]
         onset, end, pitches = np.array(rows, np.int64).reshape(-1, 3).T
         return Notes.of(onset / STEPS, end / STEPS, pitches, codec.DEFAULT_VELOCITY, self._midi.program)
