@@ -30,11 +30,11 @@ from seqmodal.data.loader import Batches
 from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
+from seqmodal.training.feed import validation_batches
 from seqmodal.training.lit import as_tensors
 from seqmodal.training.optimizer import make_schedule
 from seqmodal.training.recipe import recipe_of_run
 from seqmodal.training.record import read_metrics
-from seqmodal.training.run import validation_batches
 
 RATES = (3e-4, 1e-3, 3e-3)
 

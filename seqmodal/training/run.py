@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import platform
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,36 +16,34 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from seqmodal import __version__
-from seqmodal.checkpoint import load_weights, save_model, weights_of
-from seqmodal.config import Causal, RecipeConfig, from_dict
+from seqmodal.checkpoint import load_weights, save_model
+from seqmodal.config import Causal, RecipeConfig
 from seqmodal.data.corpus import Prepared, prepare
-from seqmodal.data.loader import Batch, Batches, windows
-from seqmodal.data.store import BlockShape
-from seqmodal.data.stream import StreamBatches, segments
 from seqmodal.data.whole import WholeBatches, must_fit
-from seqmodal.decoder import Decoder
-from seqmodal.errors import BadInput, ConfigError, RunExists
-from seqmodal.model import Model, load
+from seqmodal.errors import ConfigError
+from seqmodal.model import Model
 from seqmodal.objective import fit, must_go_together, with_marks
-from seqmodal.tokenizers.protocol import Located
-from seqmodal.tokenizers.tally import num_counters, tally_effects
+from seqmodal.tokenizers.tally import num_counters
+from seqmodal.training.feed import (
+    learned_whole,
+    must_have_condition,
+    targets_a_step,
+    training_batches,
+    validation_batches,
+)
+from seqmodal.training.folder import environment, link, locked, must_be_free
 from seqmodal.training.hardware import cores, device
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
-from seqmodal.training.lit import LitDecoder, SequenceDataModule, TrainingBatches, inputs_and_outputs
-from seqmodal.training.recipe import configure, find_recipe, recipe_of_run, save_yaml
+from seqmodal.training.lit import LitDecoder, SequenceDataModule
+from seqmodal.training.recipe import find_recipe, recipe_of_run, save_yaml
 from seqmodal.training.record import Record, Samples, read_metrics
-from seqmodal.training.scale import OVERHEAD, adapt, fix_steps, validation_share
-from seqmodal.transfer import carry_over, choose_anew, laid_over, must_go_on, shape_from
+from seqmodal.training.scale import OVERHEAD, adapt, fix_steps
+from seqmodal.training.start import asked, first_parts, write_start
+from seqmodal.transfer import choose_anew, must_go_on
 
-START = "start.safetensors"
-"""Weights that a run began with, where they are not random: those of the model that it goes on from."""
 CHECKPOINTS = 20
 """Times that training is saved for resuming, or more: every 500 steps at least."""
-LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -96,77 +89,46 @@ def train(
         if settings or preset or config:
             raise ConfigError("--resume goes on with the settings of the run; leave the others out")
         module, chosen = recipe_of_run(folder)
-        with _locked(folder):
+        with locked(folder):
             prepared = _stored(folder, module)
             console.print(f"going on with {folder}")
             return _fit(folder, module, str(recipe), chosen, prepared, console)
     module = find_recipe(recipe)
-    chosen, start = _asked(module, preset, config, settings)
-    _must_be_free(folder)
+    chosen, start = asked(module, preset, config, settings)
+    must_be_free(folder)
     _use_threads(chosen)
     must_go_together(chosen.objective, chosen.model)
     if start is None:
         prepared = prepare(module, chosen)
     else:
         prepared = prepare(module, chosen, start.tokenizers, start.vocabulary)
-        shape, whole = start.decoder.config, _whole(prepared, chosen)
+        shape, whole = start.decoder.config, learned_whole(prepared, chosen)
         chosen = replace(chosen, model=choose_anew(chosen.model, shape, chosen.objective, whole))
     if chosen.model.tally is None:
         counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
-    _must_have_condition(prepared, chosen)
+    must_have_condition(prepared, chosen)
     window, stores = chosen.model.window, prepared.stores
-    chosen = adapt(chosen, stores["train"], stores.get("valid"), _whole(prepared, chosen))
+    chosen = adapt(chosen, stores["train"], stores.get("valid"), learned_whole(prepared, chosen))
     chosen = replace(chosen, model=fit(chosen.objective, chosen.model, prepared.vocabulary, window))
     if start is not None:
         must_go_on(chosen.model, start.decoder.config)
-    batches = _batches(prepared, chosen)
+    batches = training_batches(prepared, chosen)
     if isinstance(batches, WholeBatches) and "valid" in stores:
         must_fit(stores["valid"], chosen.objective, chosen.model.max_seq_len)
     chosen, seconds = fix_steps(chosen, batches)
     console.print(summary(prepared, chosen, batches.per_epoch, seconds))
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        _must_be_free(folder)  # still: another process may have trained here meanwhile
-        _link(prepared.folder, folder / "data")
+    with locked(folder):
+        must_be_free(folder)  # still: another process may have trained here meanwhile
+        link(prepared.folder, folder / "data")
         shutil.copyfile(prepared.folder / "skipped.csv", folder / "skipped.csv")
         shutil.copyfile(str(module.__file__), folder / "recipe.py")
         save_yaml(folder / "config.yaml", str(recipe), chosen)
-        (folder / "environment.json").write_text(json.dumps(_environment(), indent=1), encoding="utf-8")
+        (folder / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
         if start is not None:
-            _write_start(folder, chosen, start, prepared)
+            write_start(folder, chosen, start, prepared)
         return _fit(folder, module, str(recipe), chosen, _stored(folder, module), console)
-
-
-def _asked(
-    module: ModuleType, preset: str | None, config: str | Path | RecipeConfig | None, settings: dict[str, Any]
-) -> tuple[RecipeConfig, Model | None]:
-    """The configuration, and the model to go on from, whose shape settings are laid over."""
-    if isinstance(config, RecipeConfig):
-        chosen = from_dict(type(config), settings, base=config)
-    else:
-        chosen = configure(module, preset_name=preset, file=config, settings=settings)
-    if chosen.init is None:
-        return chosen, None
-    start = load(chosen.init, tokenizers=getattr(module, "TOKENIZERS", None))
-    shape = shape_from(start.decoder.config, start.tokenizers)
-    if not isinstance(config, RecipeConfig):
-        return configure(module, preset_name=preset, file=config, settings=settings, shape=shape), start
-    return replace(chosen, model=laid_over(shape, chosen.model)), start
-
-
-def _write_start(folder: Path, config: RecipeConfig, start: Model, prepared: Prepared) -> None:
-    """The weights to begin with, so that the run can be resumed without the model that it goes on from."""
-    torch.manual_seed(config.training.seed)
-    decoder = Decoder(config.model)
-    carry_over(start.decoder, start.vocabulary, decoder, with_marks(prepared.vocabulary, config.objective))
-    known = {} if start.inputs is None else start.inputs.shapes
-    inputs, _ = inputs_and_outputs(prepared.stores["train"], config, known)
-    if inputs is not None and start.inputs is not None:
-        inputs.load_state_dict(start.inputs.state_dict(), strict=False)  # what is new keeps its start
-    weights = {name: tensor.contiguous() for name, tensor in weights_of(decoder, inputs).items()}
-    shapes = {name: asdict(shape) for name, shape in known.items()}
-    save_file(weights, folder / START, metadata={"shapes": json.dumps(shapes)})
 
 
 def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, seconds_a_step: float) -> Table:
@@ -191,9 +153,7 @@ def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, sec
         f"{training.steps:,} of {training.batch_size} × {model.max_seq_len} tokens: "
         f"{training.steps / steps_an_epoch:.1f} times over the data",
     )
-    table.add_row(
-        "machine", f"{device()}, {torch.get_num_threads()} threads, {training.precision}"
-    )
+    table.add_row("machine", f"{device()}, {torch.get_num_threads()} threads, {training.precision}")
     minutes = training.steps * seconds_a_step * OVERHEAD / 60
     table.add_row("time", f"about {minutes:.0f} minutes" if minutes >= 1 else "less than a minute")
     return table
@@ -210,25 +170,14 @@ def _fit(
     """Train from the last checkpoint on; from the first step where none has been written yet."""
     _use_threads(config)
     training = config.training
-    torch.manual_seed(training.seed)
-    decoder, known = Decoder(config.model), dict[str, BlockShape]()
-    if (folder / START).is_file():
-        with safe_open(folder / START, "pt") as file:
-            shapes = json.loads((file.metadata() or {}).get("shapes", "{}"))
-        known = {name: BlockShape(**fields) for name, fields in shapes.items()}
-    inputs, outputs = inputs_and_outputs(prepared.stores["train"], config, known)
-    if (folder / START).is_file():
-        load_weights(decoder, inputs, load_file(folder / START))
-    if decoder.tally is not None:
-        effects = tally_effects(prepared.vocabulary, prepared.tokenizers)
-        decoder.tally.effects[: len(effects)] = torch.from_numpy(effects)
+    decoder, inputs, outputs = first_parts(folder, config, prepared)
     vocabulary = with_marks(prepared.vocabulary, config.objective)
     model = Model(
         decoder, vocabulary, prepared.tokenizers, folder, config.objective.kind, inputs, training.condition_dropout
     )  # fmt: skip
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
-    batches = _batches(prepared, config)
-    record = Record(folder, _targets(prepared, batches), console)
+    batches = training_batches(prepared, config)
+    record = Record(folder, targets_a_step(prepared, batches), console)
     stop = StopOnSignal(last)
     callbacks: list[pl.Callback] = [
         RandomState(),
@@ -342,57 +291,6 @@ def _show(
         return []
 
 
-def _whole(prepared: Prepared, config: RecipeConfig) -> bool:
-    """Whether documents are learned whole: tasks, and what ends by itself, as pictures do. A memory reads on anyway."""
-    used = prepared.stores["train"].used()
-    located = all(isinstance(tokenizer, Located) for tokenizer in prepared.tokenizers if tokenizer.name in used)
-    return not config.model.memory and (located or prepared.stores["train"].tasks)
-
-
-def _targets(prepared: Prepared, batches: TrainingBatches) -> int:
-    """Of a training step, on average."""
-    return round(int((prepared.stores["train"].lengths - 1).sum()) / batches.per_epoch)
-
-
-def _batches(prepared: Prepared, config: RecipeConfig) -> TrainingBatches:
-    train, training, context = prepared.stores["train"], config.training, config.model.max_seq_len
-    augment = {t.name: t.augment for t in prepared.tokenizers if training.augment and hasattr(t, "augment")}
-    if config.model.memory:
-        return StreamBatches(
-            train, context=context, batch_size=training.batch_size, seed=training.seed, augment=augment
-        )
-    how: dict[str, Any] = {
-        "context": context, "batch_size": training.batch_size, "seed": training.seed, "augment": augment,
-        "objective": config.objective,
-    }  # fmt: skip
-    if _whole(prepared, config):
-        return WholeBatches(train, condition_dropout=training.condition_dropout, **how)
-    return Batches(train, **how)
-
-
-def _must_have_condition(prepared: Prepared, config: RecipeConfig) -> None:
-    """Raises ConfigError for condition dropout where nothing is given, or no null can stand in its place."""
-    given = any(shape.given for shape in prepared.stores["train"].shapes().values())
-    if not config.training.condition_dropout or (given and _whole(prepared, config) and prepared.vocabulary.null):
-        return
-    why = "nothing is given in these documents" if not given else "a memory or a vocabulary without a null cannot"
-    raise ConfigError(f"condition_dropout {config.training.condition_dropout} means nothing here: {why}; set it to 0")
-
-
-def validation_batches(prepared: Prepared, config: RecipeConfig) -> list[Batch]:
-    """Validation batches, evenly taken, so that all evaluations together stay cheap; for a decoder with memory,
-    documents in segments that follow one another."""
-    store = prepared.stores.get("valid")
-    if store is None or not config.training.evaluations:
-        return []
-    training, context = config.training, config.model.max_seq_len
-    seen = training.steps * _targets(prepared, _batches(prepared, config))
-    share = validation_share(seen, store.num_tokens, training.evaluations)
-    if config.model.memory:
-        return list(segments(store, context, training.batch_size, share))
-    return list(windows(store, context, training.batch_size, share, config.objective))
-
-
 def _stored(folder: Path, module: ModuleType) -> Prepared:
     """The corpus that a run keeps; a recipe may bring tokenizers of its own in a table `TOKENIZERS`."""
     return Prepared.open(folder / "data", tokenizers=getattr(module, "TOKENIZERS", None))
@@ -400,53 +298,6 @@ def _stored(folder: Path, module: ModuleType) -> Prepared:
 
 def _use_threads(config: RecipeConfig) -> None:
     torch.set_num_threads(config.training.threads or cores())
-
-
-def _must_be_free(folder: Path) -> None:
-    """Raises RunExists for a folder that holds anything but a lock."""
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK}):
-        raise RunExists(
-            f"{folder} exists already; give another --out, or go on with it by: seqmodal train {folder} --resume"
-        )
-
-
-def _link(source: Path, target: Path) -> None:
-    """A copy of a folder that shares its bytes where the file system can."""
-    for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:
-            shutil.copyfile(path, place)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder.
-
-    Raises:
-        RunExists: when another process holds it.
-    """
-    if not folder.is_dir():
-        raise BadInput(folder, "there is no such run")
-    with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunExists(f"{folder} is being trained by another process") from error
-        yield
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "seqmodal": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": pl.__version__,
-        "machine": platform.machine(),
-        "device": str(device()),
-    }
 
 
 def _quieten() -> None:
