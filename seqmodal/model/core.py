@@ -16,17 +16,17 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError, Mismatch
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.draft import DraftModel, Lookup
-from seqmodal.generation.loop import next_probabilities, stream
-from seqmodal.generation.masked import fill_masked
 from seqmodal.generation.probability import Sampler
 from seqmodal.generation.rows import Continuation, ids_of, row_generators
 from seqmodal.generation.strategy import Strategy
 from seqmodal.inputs import Inputs
+from seqmodal.model.each import sample_each
+from seqmodal.model.filling import fill
 from seqmodal.model.made import Candidate, Generated, Progress, Report
-from seqmodal.objective import MASK, mark
+from seqmodal.model.texts import candidates, text_pieces
 from seqmodal.prompt import grammar_after, prompt_ids, prompt_tokenizer, read_prompt, stretch
 from seqmodal.sequence import Composed, Document, Segment
-from seqmodal.start import Start, added_to
+from seqmodal.start import Start
 from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
@@ -189,7 +189,7 @@ class Model:
         sampler, ids = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
         start = self.start(tokenizer, ids, given)
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        return self._pieces(tokenizer, ids, start, sampler, max_new_tokens or self.bound(start), seed)
+        return text_pieces(self, tokenizer, ids, start, sampler, max_new_tokens or self.bound(start), seed)
 
     def sample_each(
         self, given: Sequence[Sequence[Segment]], *, to: str | None = None,
@@ -211,8 +211,6 @@ class Model:
         Raises:
             ConfigError, Mismatch: as `sample`.
         """
-        from seqmodal.model.each import sample_each
-
         self._check()
         strategy = Strategy(
             Sampler(**sampling), beams, length_penalty, self._draft(draft), self._guidance(guidance)
@@ -238,19 +236,7 @@ class Model:
             raise ConfigError(f"count is {count}; it must be at least 1")
         tokenizer = self._of_text(to)
         ids = prompt_ids(tokenizer, prompt, None)
-        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
-        training = self.decoder.training
-        self.decoder.eval()
-        try:
-            p = next_probabilities(self.decoder, self.start(tokenizer, ids, given), constraint.allowed())
-        finally:
-            self.decoder.train(training)
-        found = []
-        for id in np.argsort(-p, kind="stable")[: min(count, int(constraint.allowed().sum()))].tolist():
-            local = None if id == constraint.end else int(self.vocabulary.to_local(tokenizer.name, np.array([id]))[0])
-            text = "" if local is None else tokenizer.decode(np.array([local]))
-            found.append(Candidate(local, text, float(p[id])))
-        return found
+        return candidates(self, tokenizer, ids, self.start(tokenizer, ids, given), count)
 
     def fill(
         self, prompt: Any, start: float, stop: float, *, to: str | None = None, rounds: int = 8, variations: int = 1,
@@ -283,43 +269,17 @@ class Model:
             )
         if variations < 1:
             raise ConfigError(f"variations is {variations}; it must be at least 1")
-        tokenizer, before = self.tokenizer(to), time.perf_counter()
+        tokenizer = self.tokenizer(to)
         if isinstance(tokenizer, Tallied):
             raise ConfigError(
                 "what this makes opens and closes things: guessed all at once, notes would hang. Fill text or a picture"
             )
-        given, seed = prompt_ids(tokenizer, prompt, None), secrets.randbelow(1 << 31) if seed is None else seed
+        seed = secrets.randbelow(1 << 31) if seed is None else seed
+        given = prompt_ids(tokenizer, prompt, None)
         first, last = stretch(tokenizer, given, start, stop)
-        most = self.decoder.config.max_seq_len // 2
-        if last - first > most:
+        if last - first > (most := self.decoder.config.max_seq_len // 2):
             raise ConfigError(f"the stretch from {start:g} to {stop:g} has {last - first} ids, more than {most}")
-        begun, mask_id = self.start(tokenizer, given), mark(self.vocabulary, MASK)
-        whole, extra = np.array(ids_of(begun)), None
-        if isinstance(begun, Start):
-            extra = added_to([begun], [whole.tolist()], [len(whole)])
-        hole = slice(len(whole) - len(given) + first, len(whole) - len(given) + last)
-        whole[hole] = mask_id
-        low = max(0, min((hole.start + hole.stop) // 2 - most, len(whole) - 2 * most))
-        content = np.zeros(self.vocabulary.size, bool)
-        content[self.vocabulary.block(tokenizer.name).content_slice] = True
-        made, training = [], self.decoder.training
-        self.decoder.eval()
-        try:
-            for at in range(variations):
-                row = whole[low : low + 2 * most]
-                ((found, logprobs),) = fill_masked(
-                    self.decoder, [row], mask_id=mask_id, rounds=rounds, sampler=Sampler(**sampling), allowed=content,
-                    generators=row_generators(seed, 1, at),
-                    extra=None if extra is None else extra[:, low : low + 2 * most],
-                )  # fmt: skip
-                new = self.vocabulary.to_local(tokenizer.name, found[row == mask_id])
-                ids = np.concatenate([given[:first], new, given[last:]]).astype(np.int32)
-                taken = time.perf_counter() - before
-                item = tokenizer.decode(ids)
-                made.append(Generated(ids, given[:first], item, logprobs[row == mask_id], True, seed, taken))
-        finally:
-            self.decoder.train(training)
-        return made
+        return fill(self, tokenizer, given, first, last, rounds, variations, seed, Sampler(**sampling))
 
     def read(self, tokenizer: Any, item: Any) -> Segment:
         """An item or a file as what is given, as the model learned to read it: by features where it has some.
@@ -381,25 +341,6 @@ class Model:
         if not isinstance(tokenizer, Streamable):
             raise ConfigError(f"the tokenizer {tokenizer.name} makes no text, to be shown token by token; use sample")
         return tokenizer
-
-    def _pieces(
-        self, tokenizer: Any, ids: np.ndarray, start: np.ndarray | Composed, sampler: Sampler, bound: int, seed: int
-    ) -> Iterator[str]:
-        constraint = BlockConstraint(self.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
-        shown, training = tokenizer.stream(), self.decoder.training
-        shown.push(ids)  # a prompt may end in half a character
-        self.decoder.eval()
-        try:
-            for (id,) in stream(
-                self.decoder, [start], sampler=sampler, max_new_tokens=bound,
-                constraints=[constraint], stop_ids={constraint.end}, generators=row_generators(seed, 1),
-            ):  # fmt: skip
-                if id != constraint.end and (piece := shown.push(self.vocabulary.to_local(tokenizer.name, id[None]))):
-                    yield piece
-            if rest := shown.end():
-                yield rest
-        finally:
-            self.decoder.train(training)
 
     def start(
         self, tokenizer: Any, ids: np.ndarray, given: Sequence[Segment] = ()
