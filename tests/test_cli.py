@@ -123,10 +123,10 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("trian", "train, generate, next, evaluate"),
+        ("trian", "train, generate, translate, summarize, transcribe, next, evaluate"),
         ("train", "needs a recipe"),
         ("train --steps 3", "needs a recipe"),
-        ("train musik", "there are: images, language, music"),
+        ("train musik", "there are: abc, digits, files, images, language, music, "),
         ("train music --stepz 3", "--steps"),
         ("train music --steps many", "many"),
         ("train music --preset huge", "tiny, small, base"),

@@ -30,7 +30,7 @@ class Scripted(nn.Module):
         self.config, self.embedding = SimpleNamespace(vocab_size=SIZE), nn.Embedding(1, 1)
         self.say, self.shown, self.masks = say, [], []
 
-    def forward(self, ids, *, mask):
+    def forward(self, ids, *, mask, extra=None):
         self.shown.append(ids.clone())
         self.masks.append(mask)
         return SimpleNamespace(hidden=self.say(ids))

@@ -23,7 +23,10 @@ seqmodal: one decoder, any modality
   seqmodal tokenizers        list the tokenizers there are; `tokenizers check NAME` tests one
   seqmodal demo              train on Bach's chorales for a few minutes and listen
 
-  seqmodal VERB --help       the flags of a verb
+  seqmodal VERB --help       the flags of a verb; `train RECIPE --help` those of a recipe
+
+recipes: music, language, translation, summarization, images, sounds, digits (any of them from any other), transcription,
+  abc, files (of any kind, by any tokenizer), or a file of your own: ./mine.py
 
 examples
   seqmodal train music --data ~/midi --minutes 20 --out runs/music
