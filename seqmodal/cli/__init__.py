@@ -25,8 +25,8 @@ seqmodal: one decoder, any modality
 
   seqmodal VERB --help       the flags of a verb; `train RECIPE --help` those of a recipe
 
-recipes: music, language, translation, summarization, images, sounds, digits (any of them from any other), transcription,
-  abc, files (of any kind, by any tokenizer), or a file of your own: ./mine.py
+recipes: music, language, translation, summarization, images, sounds, digits (word, picture, speech from one another),
+  transcription, abc, files (of any kind, by any tokenizer); or a file of your own, ./mine.py
 
 examples
   seqmodal train music --data ~/midi --minutes 20 --out runs/music
