@@ -85,7 +85,11 @@ def test_the_published_files_are_read(folder: Path) -> None:
         ("fsdd/test/seven.wav", b""),
         ("fsdd/test/3_ann_0.wav", None),
     ],
-)
+    ids=[
+        "missing", "empty", "no-gzip", "gzip-cut", "cut", "other-shape", "more-labels", "wrong-label", "head-cut",
+        "wrong-name", "no-test-sounds",
+    ],
+)  # fmt: skip
 def test_what_is_not_as_published_is_named(folder: Path, name: str, content: bytes | None) -> None:
     if content is None:
         (folder / name).unlink()

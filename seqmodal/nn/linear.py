@@ -41,7 +41,7 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
     While decoding, few rows meet each weight once, so that reading the weights is what takes the time, and libraries
     read them with one thread or in an order of little use. On a CPU in float32 one row is multiplied by a part of the
     weights a thread. For a few rows the weights are copied once, side by side, in the blocked layout of oneDNN; a copy
-    is made anew when a weight has changed, and goes when the first weight goes.
+    is made anew when a weight has changed, and goes when the first weight goes or learns.
     """
     if _suits(x, maps[0][0]):
         if x.numel() == x.shape[-1]:
@@ -50,6 +50,8 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
         if (copy := _copy_of(maps)) is not None:
             y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), *copy, "none", [], "")
             return y.view(*x.shape[:-1], -1)
+    if _copies and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        _copies.pop(maps[0][0], None)  # a step is on its way, and the fused optimizers do not raise versions
     parts = [F.linear(x, weight, bias) for weight, bias in maps]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 

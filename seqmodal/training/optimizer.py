@@ -90,7 +90,6 @@ class MuonAdamW(torch.optim.Optimizer):
             amsgrad=False,
             maximize=False,
         )
-        torch.autograd.graph.increment_version(params)  # the fused step does not; copies of weights are told by it
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
