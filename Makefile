@@ -54,5 +54,6 @@ $(VENV)/pyvenv.cfg $(BENCH)/pyvenv.cfg:
 define install
 @echo "Installing seqmodal[$(2)] into $(1) (versions from constraints.txt; torch is large, this takes a minute or two)"
 @$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[$(2)]'
+@$(1)/bin/python -m compileall -q -j 0 $(1)/lib >/dev/null 2>&1 || true # else each process compiles all that it imports
 @touch $@
 endef
