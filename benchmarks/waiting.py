@@ -64,7 +64,7 @@ def training_step(self, batch, index, plain=LitDecoder.training_step):
 LitDecoder.training_step = training_step
 quick = dict(steps=2, evaluations=0, samples=0)
 with tempfile.TemporaryDirectory() as place:
-    train("language", out=place + "/run", training=quick)
+    train("language", out=place + "/run", training=quick, tokenizer="characters")
 """
 
 

@@ -6,12 +6,10 @@ A window is a few bars that follow each other in both spellings; each makes a do
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import numpy as np
 
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig
 from seqmodal.data.abc import Bar, align, read_bars
-from seqmodal.data.cache import cache_folder
+from seqmodal.data.cache import cache_folder, made_once
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.files import Described, find_usable
 from seqmodal.data.melodies import melodies
@@ -58,9 +56,9 @@ class Config(RecipeConfig):
             raise ConfigError(f"objective is {self.objective.kind}; what is given is read both ways, as by prefix")
         if self.bars < 1:
             raise ConfigError(f"bars is {self.bars}; it must be at least 1")
-        for name in ("seconds", "temperature", "top_p"):
-            if getattr(self.sampling, name) != getattr(SamplingConfig(), name):
-                raise ConfigError(f"sampling.{name} means nothing here, where the likeliest is made; leave it out")
+        self.means_nothing(
+            "what is made here, the likeliest", "sampling.seconds", "sampling.temperature", "sampling.top_p"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     """
     source = {}
     if config.data is None:
-        for name in ("exclude", "strict", "valid_share"):
-            if getattr(config, name):
-                raise ConfigError(f"{name} means nothing to the built-in tunes; give --data, or leave it out")
+        config.without_files("tunes")
         config, source = replace(config, data=str(melody_files())), {"source": "made-up tunes"}
     found = find_usable(config, SUFFIXES, _describe, "ABC file", evaluated=evaluated)
     written = shared(tokenizers, "transcript") or TranscriptTokenizer()
@@ -122,17 +118,12 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     To MIDI: all notes begin and end at the right place of the bar at the right pitch. To ABC: the text is the same,
     spaces aside; once more without chord symbols, the melody alone.
     """
-    from seqmodal.data.loader import windows as batches
-    from seqmodal.evaluation.likelihood import likelihood
-    from seqmodal.outputs import Outputs
+    from seqmodal.evaluation.likelihood import likelihood_of
 
     held = stores.get("valid")
     if held is None:
         return {}
-    loss = likelihood(
-        model.decoder, batches(held, config.model.max_seq_len, objective=config.objective), inputs=model.inputs,
-        outputs=Outputs(model.vocabulary, config.objective),
-    )  # fmt: skip
+    loss = likelihood_of(model, held, config.objective)
     text, written = model.tokenizer("characters"), model.tokenizer("transcript")
     truth = list(_kept(held, text, config.sampling.count))
     notes = _to_ids(model, [part.header + part.text for part in truth])
@@ -208,23 +199,22 @@ def to_abc(model: Any, config: Config, path: Path) -> str:
 
 def melody_files() -> Path:
     """A folder of the built-in tunes as pairs of files, in parts train and valid; written once, kept in the cache."""
-    folder = cache_folder() / f"melodies-{TUNES}"
-    if not folder.is_dir():
-        import pretty_midi
+    return made_once(cache_folder() / f"melodies-{TUNES}", _write_melodies)
 
-        making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        for number, tune in enumerate(melodies(TUNES)):
-            stem = making / ("valid" if number % 10 == 9 else "train") / f"{number:03}"
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            stem.with_suffix(".abc").write_text(tune.abc, encoding="utf-8")
-            midi = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=120)
-            for notes in (tune.melody, tune.chords):
-                instrument = pretty_midi.Instrument(0)
-                instrument.notes = [pretty_midi.Note(90, p, onset / 2, end / 2) for onset, end, p in notes]
-                midi.instruments.append(instrument)
-            midi.write(str(stem.with_suffix(".mid")))
-        making.replace(folder)
-    return folder
+
+def _write_melodies(folder: Path) -> None:
+    import pretty_midi
+
+    for number, tune in enumerate(melodies(TUNES)):
+        stem = folder / ("valid" if number % 10 == 9 else "train") / f"{number:03}"
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_suffix(".abc").write_text(tune.abc, encoding="utf-8")
+        midi = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=120)
+        for notes in (tune.melody, tune.chords):
+            instrument = pretty_midi.Instrument(0)
+            instrument.notes = [pretty_midi.Note(90, p, onset / 2, end / 2) for onset, end, p in notes]
+            midi.instruments.append(instrument)
+        midi.write(str(stem.with_suffix(".mid")))
 
 
 def _describe(path: Path) -> Described:
@@ -300,10 +290,8 @@ def _made(model: Any, given: Sequence[Sequence[Segment]], to: str) -> list[Any]:
 
 def _kept(store: Store, text: CharacterTokenizer, most: int) -> Iterator[Window]:
     """The windows of some tunes of a store, evenly taken."""
-    numbers = [list(group) for _, group in groupby(range(len(store)), key=lambda number: store.names[number])]
-    evenly = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
-    for tune in np.unique(evenly).tolist():
-        for number in numbers[tune][1::2]:  # each window stands there either way; this one has all parts of it
+    for tune in store.items(most):
+        for number in tune[1::2]:  # each window stands there either way; this one has all parts of it
             header, notes, bars = store[number].segments
             yield Window(text.decode(header.ids), text.decode(bars.ids), np.asarray(notes.ids, np.int32))
 

@@ -44,9 +44,7 @@ class Config(RecipeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("exclude", "strict", "valid_share"):
-            if getattr(self, name):
-                raise ConfigError(f"{name} means nothing to digits; leave it out")
+        self.means_nothing("digits", "exclude", "strict", "valid_share")
         if self.copies < 1:
             raise ConfigError(f"copies is {self.copies}; it must be at least 1")
         if not 0 <= self.guidance < float("inf"):
@@ -177,16 +175,13 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     words that a small classifier, trained on the real training part alone, reads as that word, beside its own shares on
     the real test part as it is and after the tokenizer's round trip; nats a token of each modality.
     """
-    from seqmodal.data.loader import windows
-    from seqmodal.evaluation.likelihood import likelihood
-    from seqmodal.outputs import Outputs
+    from seqmodal.evaluation.likelihood import likelihood_of
 
     held = stores.get("test", stores["valid"])
     metrics = _words_found(model, held)
     for block, count in (("image", 4 * config.sampling.count), ("sound", config.sampling.count)):
         metrics |= _read_right(model, config, block, count)
-    batches = windows(held, config.model.max_seq_len, 64, objective=config.objective)
-    found = likelihood(model.decoder, batches, inputs=model.inputs, outputs=Outputs(model.vocabulary, config.objective))
+    found = likelihood_of(model, held, config.objective, 64)
     return metrics | {f"nats_per_token_{name}": part.nats / max(1, part.count) for name, part in found.parts.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from seqmodal.config import RecipeConfig, SamplingConfig
+from seqmodal.config import RecipeConfig
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.files import Described, digest_of, find_usable
 from seqmodal.data.store import Store
@@ -37,8 +37,7 @@ class Config(RecipeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sampling.count != SamplingConfig().count:
-            raise ConfigError("sampling.count means nothing here: no samples are compared with the data; leave it out")
+        self.means_nothing("files of any kind, whose samples are compared with nothing", "sampling.count")
         for option in self.options:
             if "=" not in option:
                 raise ConfigError(f"options has {option!r}; an option is NAME=VALUE, such as bins=64")
@@ -78,15 +77,15 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     """
     # Here, so that worker processes need no torch.
-    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.likelihood import likelihood_of, objective_metrics
     from seqmodal.evaluation.unigram import unigram_nats
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
-    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
+        return objective_metrics(model, held, config.objective)
+    found = likelihood_of(model, held)
     tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
     size = model.tokenizer(held[0].segments[0].block).vocab_size
     return {
@@ -122,8 +121,8 @@ def _tokenizer(config: Config) -> Any:
     made = tokenizer(config.tokenizer, **{name: yaml.safe_load(value) for name, value in options.items()})
     if not isinstance(made, Readable):
         raise ConfigError(f"the tokenizer {config.tokenizer} reads no files; it needs `suffixes` and `read`")
-    if config.sampling.seconds != SamplingConfig().seconds and not isinstance(made, Timed):
-        raise ConfigError(f"sampling.seconds means nothing to the tokenizer {config.tokenizer}; leave it out")
+    if not isinstance(made, Timed):
+        config.means_nothing(f"the tokenizer {config.tokenizer}", "sampling.seconds")
     return made
 
 

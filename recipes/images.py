@@ -15,9 +15,8 @@ import numpy as np
 
 from seqmodal.config import RecipeConfig, SamplingConfig
 from seqmodal.data.corpus import Corpus, shared
+from seqmodal.data.files import Described, Files, find_usable
 from seqmodal.data.shapes import shapes
-from seqmodal.data.source import Failure, Skipped, process_files, watch
-from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
 from seqmodal.data.store import Store
 from seqmodal.errors import ConfigError
 from seqmodal.sequence import Document, Segment
@@ -55,8 +54,7 @@ class Config(RecipeConfig):
         super().__post_init__()
         if self.color not in ("auto", "grey", "color"):
             raise ConfigError(f"color is {self.color!r}; it is auto, grey or color")
-        if self.sampling.seconds != SamplingConfig().seconds:
-            raise ConfigError("sampling.seconds means nothing to pictures; leave it out")
+        self.means_nothing("pictures", "sampling.seconds")
         self.tokenizer(color=True)
 
     def tokenizer(self, color: bool) -> ImageTokenizer:
@@ -73,32 +71,18 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     held = _held(config, tokenizers)
     if config.data is None:
         return _built_in(config, held)
-    root, found = input_files(config.data, ImageTokenizer.suffixes, config.exclude, "picture", evaluated=evaluated)
-    pictures, skipped = _describe(found, config)
-    need_some(pictures, found, skipped, root, "picture")
-    if evaluated:
-        splits = dict.fromkeys(pictures, "valid")
-    else:
-        again = copies({path: picture.digest for path, picture in pictures.items()}, "picture")
-        skipped += again
-        for copy in again:
-            del pictures[copy.path]
-        splits = split_files(root, dict.fromkeys(pictures, 1.0), config.valid_share)
-    chosen = held or _fitted(config, pictures, splits)
-    facts, error = _facts(chosen, len(pictures)), _Error()
+    describe = partial(_describe, config.tokenizer(color=True))
+    found = find_usable(config, ImageTokenizer.suffixes, describe, "picture", evaluated=evaluated)
+    chosen = held or _fitted(config, found)
+    facts, error = _facts(chosen, len(found.described)), _Error()
 
     def documents() -> Iterator[Document]:
-        encoded = process_files(list(pictures), partial(_encode, chosen))
-        for path, result in watch(encoded, len(pictures), "tokenizing"):
-            if isinstance(result, Failure):
-                skipped.append(left_out(path, result.reason, config.strict))
-                continue
-            ids, pixels, squares = result
-            if splits[path] == "valid":
+        for path, (ids, pixels, squares) in found.each(partial(_encode, chosen)):
+            if found.splits[path] == "valid":
                 facts["psnr_db"] = error.add(pixels, squares)
-            yield Document((Segment(chosen.name, ids),), str(path), splits[path])
+            yield Document((Segment(chosen.name, ids),), str(path), found.splits[path])
 
-    return Corpus([chosen], documents(), skipped, facts)
+    return Corpus([chosen], documents(), found.skipped, facts)
 
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
@@ -109,15 +93,15 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     """
     # Here, so that worker processes need no torch.
-    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.likelihood import likelihood_of, objective_metrics
     from seqmodal.evaluation.unigram import unigram_nats
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
-    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
+        return objective_metrics(model, held, config.objective)
+    found = likelihood_of(model, held)
     alone = unigram_nats(stores["train"], held, _kinds(model.tokenizer("image")))
     tokens = sum(len(held[number].segments[0].ids) for number in range(len(held)))
     facts = json.loads((held.folder.parent / "corpus.json").read_text(encoding="utf-8"))
@@ -158,21 +142,12 @@ def _held(config: Config, tokenizers: Sequence[Any]) -> ImageTokenizer | None:
     return held
 
 
-def _fitted(config: Config, pictures: Mapping[Path, _Picture], splits: Mapping[Path, str]) -> ImageTokenizer:
+def _fitted(config: Config, found: Files) -> ImageTokenizer:
     """A new tokenizer, learned from the training part."""
-    grey = all(picture.grey for picture in pictures.values())
-    new = config.tokenizer(config.color == "color" or (config.color == "auto" and not grey))
-    trained = [path for path in pictures if splits[path] == "train"]
-    new.fit(trained[:: -(-len(trained) // FITTED) or 1])
+    colored = any(one.more for one in found.described.values())
+    new = config.tokenizer(config.color == "color" or (config.color == "auto" and colored))
+    new.fit(found.training(FITTED))
     return new
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """What is kept of a file after the first reading."""
-
-    digest: str  # of its pixels, at the size they are encoded in
-    grey: bool
 
 
 @dataclass
@@ -188,24 +163,12 @@ class _Error:
         return round(-10 * math.log10(max(1e-10, self.squares / self.pixels)), 2)
 
 
-def _describe_one(tokenizer: ImageTokenizer, path: Path) -> _Picture:
-    """Runs in a worker process, as `_encode` does."""
+def _describe(tokenizer: ImageTokenizer, path: Path) -> Described:
+    """A picture by its pixels at the size they are encoded in, and whether it has color. Runs in a worker process, as
+    `_encode` does."""
     pixels = np.asarray(tokenizer.read(path))
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    return _Picture(digest, bool((pixels == pixels[:, :, :1]).all()))
-
-
-def _describe(found: list[Path], config: Config) -> tuple[dict[Path, _Picture], list[Skipped]]:
-    """The files that can be used, and the others with their reasons."""
-    pictures: dict[Path, _Picture] = {}
-    skipped = []
-    described = process_files(found, partial(_describe_one, config.tokenizer(color=True)))
-    for path, result in watch(described, len(found), "reading"):
-        if isinstance(result, Failure):
-            skipped.append(left_out(path, result.reason, config.strict))
-        else:
-            pictures[path] = result
-    return pictures, skipped
+    return Described(digest, more=bool((pixels != pixels[:, :, :1]).any()))
 
 
 def _encode(tokenizer: ImageTokenizer, item: Path | Image) -> tuple[np.ndarray, int, float]:
@@ -234,9 +197,7 @@ def _kinds(tokenizer: ImageTokenizer) -> np.ndarray:
 
 def _built_in(config: Config, held: ImageTokenizer | None) -> Corpus:
     """Drawn shapes in five colours."""
-    for name in ("exclude", "strict", "valid_share"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in pictures; give --data, or leave it out")
+    config.without_files("pictures")
     pictures = shapes(DRAWN, config.size)
     cut = DRAWN * 9 // 10
     chosen = held or config.tokenizer(color=config.color != "grey")

@@ -14,14 +14,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqmodal.config import RecipeConfig, SamplingConfig
+from seqmodal.config import RecipeConfig
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.source import Skipped, watch
 from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
-from tokenizers_ext.text import ByteTokenizer, CharacterTokenizer, TextTokenizer, is_records, pieces, texts
+from tokenizers_ext.text import (
+    ByteTokenizer,
+    CharacterTokenizer,
+    TextTokenizer,
+    is_records,
+    pieces,
+    suitable_size,
+    texts,
+)
 
 SUFFIXES = (*TextTokenizer.suffixes, ".jsonl", ".ndjson")
 LONGEST = 16 << 20
@@ -54,9 +62,7 @@ class Config(RecipeConfig):
             )
         if self.errors not in ("strict", "replace"):
             raise ConfigError(f"errors is {self.errors!r}; it is strict or replace")
-        for name in ("seconds", "count"):
-            if getattr(self.sampling, name) != getattr(SamplingConfig(), name):
-                raise ConfigError(f"sampling.{name} means nothing to text; leave it out")
+        self.means_nothing("text", "sampling.seconds", "sampling.count")
 
 
 @dataclass(frozen=True)
@@ -116,14 +122,14 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
 
     Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     """
-    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.likelihood import likelihood_of, objective_metrics
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
-    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
+        return objective_metrics(model, held, config.objective)
+    found = likelihood_of(model, held)
     decode = _held(config, model.tokenizers).decode_bytes
     size = sum(len(decode(held[number].segments[0].ids)) for number in range(len(held)))
     loss = found.nats / found.count
@@ -222,7 +228,9 @@ def _tokenizer(config: Config, files: Mapping[Path, _File], splits: Mapping[Path
     if config.tokenizer != "text":
         return _ready(config)
     trained = {path: file for path, file in files.items() if splits[path] == "train"}
-    learned = TextTokenizer(config.vocab_size or _size(sum(file.bytes for file in trained.values())), config.errors)
+    learned = TextTokenizer(
+        config.vocab_size or suitable_size(sum(file.bytes for file in trained.values())), config.errors
+    )
     each = -(-sum(file.characters for file in trained.values()) // LEARNED_FROM)
     parts = (parts for path, f in trained.items() for parts, held in _parts(path, config, f.cut) if not held)
     learned.fit(islice(chain.from_iterable(parts), 0, None, max(1, each)))
@@ -241,11 +249,6 @@ def _ready(config: Config) -> Any:
     return TextTokenizer.load(place, errors=config.errors)
 
 
-def _size(data: int) -> int:
-    """Tokens to learn from so many bytes: the power of two nearest to their square root."""
-    return int(min(1 << 15, max(512, 2 ** round(math.log2(max(1, data)) / 2))))
-
-
 def _document(tokenizer: Any, parts: list[str], name: str, split: str) -> Document:
     many = getattr(tokenizer, "encode_batch", None)  # on all cores
     ids = many(parts, threads=os.cpu_count() or 1) if many else [tokenizer.encode(part) for part in parts]
@@ -256,9 +259,7 @@ def _built_in(config: Config, held: Any) -> Corpus:
     """Python's own reference, in English; a topic that mostly stands inside others is left out."""
     from pydoc_data.topics import topics
 
-    for name in ("exclude", "strict", "valid_share"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in text; give --data, or leave it out")
+    config.without_files("text")
     kept: dict[str, str] = {}
     seen: set[str] = set()
     for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):
@@ -271,7 +272,7 @@ def _built_in(config: Config, held: Any) -> Corpus:
     learned = [kept[name] for name in names if splits[name] == "train"]
     chosen = held
     if held is None and config.tokenizer in ("text", "characters"):
-        wanted = config.vocab_size or _size(sum(map(len, learned)))
+        wanted = config.vocab_size or suitable_size(sum(map(len, learned)))
         chosen = TextTokenizer(wanted) if config.tokenizer == "text" else CharacterTokenizer()
         chosen.fit(learned if config.tokenizer == "text" else kept.values())
     elif held is None:

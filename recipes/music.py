@@ -15,8 +15,7 @@ from seqmodal.config import RecipeConfig
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.duplicates import minhash
-from seqmodal.data.source import Failure, Skipped, process_files, watch
-from seqmodal.data.split import copies, input_files, left_out, need_some, split_files
+from seqmodal.data.files import Described, find_usable
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.music import STATISTICS, copying, overlap, statistics_of
@@ -46,45 +45,30 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     """
     if config.data is None:
         return _built_in(config, tokenizers)
-    root, files = input_files(config.data, MidiTokenizer.suffixes, config.exclude, "MIDI file", evaluated=evaluated)
-    described, skipped = _describe(files, config)
-    need_some(described, files, skipped, root, "MIDI file")
+    found = find_usable(config, MidiTokenizer.suffixes, _describe, "MIDI file", evaluated=evaluated)
+    pieces: list[_Piece] = [one.more for one in found.described.values()]
     if evaluated:
-        splits = dict.fromkeys(described, "valid")
         chosen = _midi(tokenizers)
     else:
-        again = copies({path: piece.summary.content_hash for path, piece in described.items()}, "music")
-        skipped += again
-        for copy in again:
-            del described[copy.path]
-        notes = {path: float(piece.summary.notes) for path, piece in described.items()}
-        signatures = [piece.signature for piece in described.values()]
-        splits = split_files(root, notes, config.valid_share, signatures)
-        summaries = [piece.summary for piece in described.values()]
-        chosen = choose(summaries)
+        chosen = choose([piece.summary for piece in pieces])
         if config.tokenizer not in ("auto", chosen.name):
             chosen = tokenizer(config.tokenizer, restrikes=False, longest=chosen.longest)
         chosen = shared(tokenizers, chosen.name, *(["band"] if config.tokenizer == "auto" else [])) or chosen
     facts: dict[str, Any] = {
-        "files": len(described),
-        "repaired": sum(piece.repaired for piece in described.values()),
-        "notes": sum(piece.summary.notes for piece in described.values()),
+        "files": len(pieces),
+        "repaired": sum(piece.repaired for piece in pieces),
+        "notes": sum(piece.summary.notes for piece in pieces),
         "notes_struck_twice": 0,  # at one step; they become one, and are counted as they are met
-        "hours": round(sum(piece.summary.seconds for piece in described.values()) / 3600, 2),
+        "hours": round(sum(piece.summary.seconds for piece in pieces) / 3600, 2),
         "tokenizer": f"{chosen.name}, {chosen.vocab_size} events",
     }
 
     def documents() -> Iterator[Document]:
-        encoded = process_files(list(described), partial(_encode, chosen))
-        for path, result in watch(encoded, len(described), "tokenizing"):
-            if isinstance(result, Failure):
-                skipped.append(left_out(path, result.reason, config.strict))
-            else:
-                ids, doubled = result
-                facts["notes_struck_twice"] += doubled
-                yield Document((Segment(chosen.name, ids),), str(path), splits[path])
+        for path, (ids, doubled) in found.each(partial(_encode, chosen)):
+            facts["notes_struck_twice"] += doubled
+            yield Document((Segment(chosen.name, ids),), str(path), found.splits[path])
 
-    return Corpus([chosen], documents(), skipped, facts)
+    return Corpus([chosen], documents(), found.skipped, facts)
 
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
@@ -94,16 +78,16 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     Draws the distributions of samples and held-out pieces as `statistics.png` in `folder`.
     """
     # Here, so that worker processes need no torch.
-    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.likelihood import likelihood_of, objective_metrics
     from seqmodal.show.curves import distributions
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
+        return objective_metrics(model, held, config.objective)
     midi = _midi(model.tokenizers)
-    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
+    found = likelihood_of(model, held)
     notes, seconds = np.sum([(len(p), p.duration) for p in _pieces(held, midi)], axis=0).tolist()
     metrics = {
         "nats_per_event": found.nats / found.count,
@@ -160,15 +144,15 @@ class _Piece:
     """What is kept of a file after the first reading."""
 
     summary: Summary  # without its pitches, which would take most of the memory
-    signature: np.ndarray  # by which near-duplicates are found
     repaired: bool
 
 
-def _describe_one(path: Path) -> _Piece:
+def _describe(path: Path) -> Described:
     """Runs in a worker process, as `_encode` does."""
     notes = read(path)
     found = summary(notes)
-    return _Piece(replace(found, pitches=found.pitches[:0]), minhash(found.pitches), bool(notes.repairs))
+    piece = _Piece(replace(found, pitches=found.pitches[:0]), bool(notes.repairs))
+    return Described(found.content_hash, float(found.notes), minhash(found.pitches), piece)
 
 
 def _encode(midi: MidiTokenizer, path: Path) -> tuple[np.ndarray, int]:
@@ -178,23 +162,9 @@ def _encode(midi: MidiTokenizer, path: Path) -> tuple[np.ndarray, int]:
     return ids, doubled
 
 
-def _describe(files: list[Path], config: Config) -> tuple[dict[Path, _Piece], list[Skipped]]:
-    """The files that can be used, and the others with their reasons."""
-    described: dict[Path, _Piece] = {}
-    skipped = []
-    for path, result in watch(process_files(files, _describe_one), len(files), "reading"):
-        if isinstance(result, Failure):
-            skipped.append(left_out(path, result.reason, config.strict))
-        else:
-            described[path] = result
-    return described, skipped
-
-
 def _built_in(config: Config, tokenizers: Sequence[Any]) -> Corpus:
     """Bach's chorales, four voices on an organ at one tempo."""
-    for name in ("exclude", "strict", "valid_share"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in chorales; give --data, or leave it out")
+    config.without_files("chorales")
     if config.tokenizer == "band":
         raise ConfigError("tokenizer is 'band'; the chorales are for one instrument: give --data, or leave it out")
     pieces = chorales()

@@ -46,8 +46,7 @@ class Config(RecipeConfig):
         super().__post_init__()
         if not 0.1 <= self.longest < float("inf"):
             raise ConfigError(f"longest is {self.longest}; it is in seconds, at least 0.1")
-        if self.sampling.count != SamplingConfig().count:
-            raise ConfigError("sampling.count means nothing to sounds; leave it out")
+        self.means_nothing("sounds", "sampling.count")
         self.tokenizer()
 
     def tokenizer(self) -> SoundTokenizer:
@@ -96,16 +95,16 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     Of a model that was not trained to go from left to right, how well it predicts what its objective asks for.
     """
     # Here, so that worker processes need no torch.
-    from seqmodal.evaluation.likelihood import likelihood, objective_metrics
+    from seqmodal.evaluation.likelihood import likelihood_of, objective_metrics
     from seqmodal.evaluation.unigram import unigram_nats
 
     held = stores.get("valid")
     if held is None:
         return {}
     if not config.objective.left_to_right:
-        return objective_metrics(model.decoder, held, config.model.max_seq_len, config.objective, model.inputs)
+        return objective_metrics(model, held, config.objective)
     chosen: SoundTokenizer = model.tokenizer("sound")
-    found = likelihood(model.decoder, held, config.model.max_seq_len, inputs=model.inputs)
+    found = likelihood_of(model, held)
     alone = unigram_nats(stores["train"], held, np.repeat(np.arange(chosen.levels), chosen.codes))
     sounds = [held[number].segments[0].ids for number in range(len(held))]
     tokens, seconds = sum(map(len, sounds)), sum(map(chosen.duration, sounds))
@@ -185,9 +184,7 @@ def _facts(tokenizer: SoundTokenizer, count: int, seconds: float) -> dict[str, A
 
 def _built_in(config: Config, held: SoundTokenizer | None) -> Corpus:
     """Tones, glides and rhythms."""
-    for name in ("exclude", "strict", "valid_share"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in sounds; give --data, or leave it out")
+    config.without_files("sounds")
     sounds = [Sound(samples, config.sample_rate) for samples in tones(MADE, config.sample_rate)]
     cut = MADE * 9 // 10
     chosen = held or config.tokenizer()

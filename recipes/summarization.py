@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.rouge import leads, rouge, sentences, signature
 from seqmodal.sequence import Document, Segment
-from tokenizers_ext.text import TextTokenizer, is_records, records
+from tokenizers_ext.text import TextTokenizer, is_records, records, suitable_size
 
 NEXT = "summarize"
 """The verb for its runs."""
@@ -74,9 +72,9 @@ class Config(RecipeConfig):
         for name in ("article", "beams", "no_repeat", "summary_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("seconds", "temperature", "top_p"):
-            if getattr(self.sampling, name) != getattr(SamplingConfig(), name):
-                raise ConfigError(f"sampling.{name} means nothing to summaries, which are searched for; leave it out")
+        self.means_nothing(
+            "summaries, which are searched for", "sampling.seconds", "sampling.temperature", "sampling.top_p"
+        )
 
 
 @dataclass(frozen=True)
@@ -146,14 +144,12 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     """
     import json
 
-    from seqmodal.data.loader import windows
-    from seqmodal.evaluation.likelihood import likelihood
+    from seqmodal.evaluation.likelihood import likelihood_of
 
     held = stores.get("valid")
     if held is None:
         return {}
-    batches = windows(held, config.model.max_seq_len, objective=config.objective)
-    found = likelihood(model.decoder, batches, inputs=model.inputs)
+    found = likelihood_of(model, held, config.objective)
     articles = _kept(held, _held(config, model.tokenizers), config.sampling.count)
     made = summarize(model, config, [article.text for article in articles])
     references = [article.summaries for article in articles]
@@ -282,7 +278,7 @@ def _tokenizer(config: Config, articles: Callable[[], Iterator[Article]], charac
         if not (place := Path(config.tokenizer).expanduser()).exists():
             raise ConfigError(f"tokenizer is {config.tokenizer!r}; it is text, or a folder with GPT-2's files")
         return TextTokenizer.load(place, errors=config.errors)
-    wanted = config.vocab_size or int(min(1 << 15, max(512, 2 ** round(math.log2(max(1, characters)) / 2))))
+    wanted = config.vocab_size or suitable_size(characters)
     learned = TextTokenizer(wanted, config.errors)
     learned.fit(text for article in articles() for text in (article.text + CUE, *article.summaries))
     return learned
@@ -312,10 +308,8 @@ def _documents(
 
 def _kept(store: Store, tokenizer: Any, most: int) -> list[Article]:
     """Articles of a store as far as they are read, with their summaries; of so many at most, evenly taken."""
-    groups = [list(group) for _, group in groupby(range(len(store)), key=lambda number: store.names[number])]
-    taken = np.linspace(0, len(groups) - 1, min(most, len(groups))).astype(int).tolist()
     found = []
-    for documents in (groups[number] for number in taken):
+    for documents in store.items(most):
         texts = [[tokenizer.decode(segment.ids) for segment in store[number].segments] for number in documents]
         found.append(Article(texts[0][0].removesuffix(CUE), tuple(summary for _, summary in texts)))
     return found
@@ -323,12 +317,7 @@ def _kept(store: Store, tokenizer: Any, most: int) -> list[Article]:
 
 def _built_in(config: Config, held: Any) -> Corpus:
     """Docstrings of what is installed; whole modules are held out."""
-    for name in ("exclude", "strict", "valid_share"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in text; give --data, or leave it out")
-    for name in ("text", "summary"):
-        if getattr(config, name) != name:
-            raise ConfigError(f"{name} is {getattr(config, name)!r}, a field of --data; give --data, or leave it out")
+    config.without_files("text", "text", "summary")
     found = [(one.module, Article("\n".join(sentences(one.rest)), (one.first,))) for one in docstrings()]
     splits = {module: "valid" if hashlib.sha256(module.encode()).digest()[0] < 20 else "train" for module, _ in found}
     learned = [article for module, article in found if splits[module] == "train"]

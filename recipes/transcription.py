@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig
-from seqmodal.data.cache import cache_folder
+from seqmodal.data.cache import cache_folder, made_once
 from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.duplicates import minhash
@@ -65,9 +63,7 @@ class Config(RecipeConfig):
             raise ConfigError(f"longest is {self.longest}; it is in seconds, or 0 for no limit")
         if self.versions < 1:
             raise ConfigError(f"versions is {self.versions}; it must be at least 1")
-        for name in ("seconds", "temperature", "top_p"):
-            if getattr(self.sampling, name) != getattr(SamplingConfig(), name):
-                raise ConfigError(f"sampling.{name} means nothing to a transcript; leave it out")
+        self.means_nothing("a transcript", "sampling.seconds", "sampling.temperature", "sampling.top_p")
 
 
 def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = False) -> Corpus:
@@ -78,9 +74,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     """
     source = {}
     if config.data is None:
-        for name in ("exclude", "strict", "valid_share"):
-            if getattr(config, name):
-                raise ConfigError(f"{name} means nothing to the built-in chorales; give --data, or leave it out")
+        config.without_files("chorales")
         config, source = replace(config, data=str(chorale_files())), {"source": "Bach's chorales, from music21"}
     found = find_usable(config, MidiTokenizer.suffixes, _describe, "MIDI file", evaluated=evaluated)
     heard, written = shared(tokenizers, "sound"), shared(tokenizers, "transcript") or TranscriptTokenizer()
@@ -117,18 +111,13 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
     """How well held-out transcripts are predicted, and precision, recall and F1 of the notes that are found in
     `sampling.count` held-out pieces at most, evenly taken (`note_scores`)."""
-    from seqmodal.data.loader import windows as batches
-    from seqmodal.evaluation.likelihood import likelihood
+    from seqmodal.evaluation.likelihood import likelihood_of
     from seqmodal.evaluation.transcription import note_scores
-    from seqmodal.outputs import Outputs
 
     held = stores.get("valid")
     if held is None:
         return {}
-    loss = likelihood(
-        model.decoder, batches(held, config.model.max_seq_len, objective=config.objective), inputs=model.inputs,
-        outputs=Outputs(model.vocabulary, config.objective),
-    )  # fmt: skip
+    loss = likelihood_of(model, held, config.objective)
     truth, found = zip(*_pieces(model, held, config.sampling.count), strict=True)
     return {"nats_per_token": loss.nats / loss.count, "pieces": float(len(truth)), **note_scores(truth, found)}
 
@@ -180,15 +169,15 @@ def chorale_files() -> Path:
     Raises:
         BadInput: when music21 is not installed.
     """
-    folder, midi = cache_folder() / f"chorales-midi-{QUARTER}", MidiTokenizer(program=19)
-    if not folder.is_dir():
-        making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        for one in chorales():
-            (making / one.split).mkdir(parents=True, exist_ok=True)
-            notes = Notes.of(one.onset * QUARTER, one.end * QUARTER, one.pitch, np.full(len(one.pitch), 80), 19)
-            midi.write(notes, making / one.split / f"{one.name}.mid")
-        making.replace(folder)
-    return folder
+    return made_once(cache_folder() / f"chorales-midi-{QUARTER}", _write_chorales)
+
+
+def _write_chorales(folder: Path) -> None:
+    midi = MidiTokenizer(program=19)
+    for one in chorales():
+        (folder / one.split).mkdir(parents=True, exist_ok=True)
+        notes = Notes.of(one.onset * QUARTER, one.end * QUARTER, one.pitch, np.full(len(one.pitch), 80), 19)
+        midi.write(notes, folder / one.split / f"{one.name}.mid")
 
 
 def _heard(model: Any, given: Sequence[Segment], progress: Callable[[float, float], None] | None = None) -> list[Any]:
@@ -205,9 +194,7 @@ def _joined(tokenizer: TranscriptTokenizer, parts: Sequence[np.ndarray]) -> Note
 
 def _pieces(model: Any, store: Store, most: int) -> list[tuple[Notes, Notes]]:
     """Truth and transcript of some pieces of a store, evenly taken."""
-    numbers = [list(group) for _, group in groupby(range(len(store)), key=lambda number: store.names[number])]
-    evenly = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
-    chosen = [numbers[at] for at in np.unique(evenly)]
+    chosen = store.items(most)
     documents = [store[number] for piece in chosen for number in piece]
     found, written = _heard(model, [document.segments[0] for document in documents]), model.tokenizer("transcript")
     pairs, at = [], 0

@@ -156,19 +156,14 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
     """How well held-out targets are predicted; BLEU and chrF of the translations of each direction, and how many are
     word for word the reference, which is the one measure of a task and of numbers. Writes `answers_KIND.tsv`."""
-    from seqmodal.data.loader import windows
-    from seqmodal.evaluation.likelihood import likelihood
+    from seqmodal.evaluation.likelihood import likelihood_of
     from seqmodal.evaluation.translation import exact_share, translation_scores
     from seqmodal.model.answers import answers
-    from seqmodal.outputs import Outputs
 
     held = stores.get("valid")
     if held is None:
         return {}
-    batches = windows(held, config.model.max_seq_len, 32, objective=config.objective)
-    found = likelihood(
-        model.decoder, batches, inputs=model.inputs, outputs=Outputs(model.vocabulary, config.objective)
-    )  # fmt: skip
+    found = likelihood_of(model, held, config.objective, 32)
     metrics = {"nats_per_token": found.nats / found.count}
     for kind, sources, targets, tag in _held_out(model, held, JUDGED):
         how = {"beams": config.beams, "length_penalty": config.length_penalty}
@@ -339,9 +334,8 @@ def _built_in(config: Config) -> tuple[list[_Pair], list[Skipped]]:
     """Number words."""
     from num2words import num2words
 
-    for name in ("exclude", "strict", "languages", "directions"):
-        if getattr(config, name):
-            raise ConfigError(f"{name} means nothing to the built-in example; give --data, or leave it out")
+    names = ("exclude", "strict", "languages", "directions")
+    config.means_nothing("the built-in example", *names, do="give --data, or leave it out")
     chosen = np.random.default_rng(0).choice(BELOW, NUMBERS, replace=False).tolist()
     pairs = []
     for number in chosen:

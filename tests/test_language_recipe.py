@@ -21,7 +21,7 @@ from seqmodal.errors import BadInput, ConfigError
 from seqmodal.recipes import language
 from seqmodal.recipes.language import Config, corpus
 from seqmodal.training.judge import judge_run
-from tokenizers_ext.text import ByteTokenizer, CharacterTokenizer
+from tokenizers_ext.text import ByteTokenizer, CharacterTokenizer, suitable_size
 
 WORDS = ["the", "sea", "was", "grey", "and", "boat", "went", "over", "it", "a", "bird", "sang", "behind", "far"]
 SMALLEST: dict[str, Any] = {
@@ -189,7 +189,7 @@ def test_settings_without_meaning(settings: dict[str, Any], told: str) -> None:
 
 
 def test_how_many_tokens_are_learned() -> None:
-    assert [language._size(n) for n in (0, 10**4, 10**6, 10**8, 10**12)] == [512, 512, 1024, 8192, 32768]
+    assert [suitable_size(n) for n in (0, 10**4, 10**6, 10**8, 10**12)] == [512, 512, 1024, 8192, 32768]
 
 
 def test_the_built_in_text_has_no_paragraph_on_both_sides() -> None:

@@ -82,7 +82,7 @@ def skipped(prepared: Prepared) -> dict[str, str]:
 def test_what_cannot_be_used_stands_in_skipped_csv_with_its_reason(mixed: tuple[Path, Prepared]) -> None:
     found = skipped(mixed[1])
     assert set(found) == {"copy.midi", "empty.mid", "words.mid", "silent.kar"}
-    assert "the same music" in found["copy.midi"] and "3a.mid" in found["copy.midi"]
+    assert "the same MIDI file" in found["copy.midi"] and "3a.mid" in found["copy.midi"]
     assert "empty" in found["empty.mid"]
     assert all(len(reason) > 5 for reason in found.values())
 

@@ -624,7 +624,8 @@ def test_the_likelihood_of_batches_is_that_of_their_objective(tmp_path: Path) ->
 
 def test_music_judges_a_model_that_cannot_play_by_its_own_objective(tmp_path: Path) -> None:
     config = music.Config(objective=Masked(), model=SHAPE)
-    store, model = a_corpus(tmp_path), SimpleNamespace(decoder=a_decoder(Masked()).float(), inputs=None)
+    store, decoder = a_corpus(tmp_path), a_decoder(Masked()).float()
+    model = SimpleNamespace(decoder=decoder, inputs=None, vocabulary=with_marks(store.vocabulary, Masked()))
     found = likelihood(model.decoder, windows(store, 64, objective=Masked()))
     judged = music.judge(model, config, {"valid": store}, tmp_path)
     assert judged["nats_per_target"] == pytest.approx(found.nats / found.count) and len(judged) == 2

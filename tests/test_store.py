@@ -6,6 +6,7 @@ import json
 import struct
 import tempfile
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +207,13 @@ def test_features_that_float16_cannot_hold_are_not_written(tmp_path: Path, bad: 
     features = np.full((2, 2), bad, np.float32)
     with pytest.raises(BadInput, match="finite"):
         StoreWriter(tmp_path, SEVERAL).add(Document((Segment("grid", loss=0, features=features),)))
+
+
+def test_documents_of_one_name_that_follow_each_other_are_an_item(tmp_path: Path) -> None:
+    names = ["a", "a", "b", "c", "c", "c", "a", "d", "e", "f"]
+    store = write_store(tmp_path, [Document((Segment("a", np.arange(2)),), name) for name in names], VOCABULARY)
+    grouped = [list(group) for _, group in groupby(range(len(names)), key=lambda number: names[number])]
+    assert [list(item) for item in store.items()] == grouped == [list(item) for item in store.items(99)]
+    assert [list(item) for item in store.items(3)] == [grouped[0], grouped[3], grouped[6]]
+    write_store(tmp_path / "empty", [], VOCABULARY)
+    assert Store(tmp_path / "empty").items() == Store(tmp_path / "empty").items(4) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -122,3 +123,8 @@ BYTES = _byte_names()
 def spelled(token: str) -> bytes:
     """The bytes of a token as the files of GPT-2 spell it. Raises KeyError for a character that stands for no byte."""
     return bytes([BYTES[character] for character in token])
+
+
+def suitable_size(data: int) -> int:
+    """Tokens to learn from so many bytes: the power of two nearest to their square root, from 512 to 32,768."""
+    return int(min(1 << 15, max(512, 2 ** round(math.log2(max(1, data)) / 2))))

@@ -16,7 +16,7 @@ import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError, NotFitted
 from tokenizers_ext import _text_bpe, _text_files, _text_read
-from tokenizers_ext._text_bpe import CONTROL, GPT2_PATTERN, Bpe
+from tokenizers_ext._text_bpe import CONTROL, GPT2_PATTERN, Bpe, suitable_size
 from tokenizers_ext._text_pairs import aligned, column_names, is_table, table
 from tokenizers_ext._text_read import lines, pieces
 from tokenizers_ext._text_records import is_records, records, texts
@@ -24,7 +24,7 @@ from tokenizers_ext._text_stream import TextStream
 
 __all__ = [
     "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "aligned", "column_names",
-    "is_records", "is_table", "lines", "pieces", "records", "table", "texts",
+    "is_records", "is_table", "lines", "pieces", "records", "suitable_size", "table", "texts",
 ]  # fmt: skip
 
 EXAMPLES = (

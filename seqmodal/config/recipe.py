@@ -130,3 +130,16 @@ class RecipeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.valid_share <= 0.5:
             raise ConfigError(f"valid_share is {self.valid_share}; it must lie between 0 (chosen) and 0.5")
+
+    def means_nothing(self, to: str, *names: str, do: str = "leave it out") -> None:
+        """Raises ConfigError for any of these settings, such as `sampling.seconds`, that is not as by default."""
+        for name in names:
+            group, _, own = name.rpartition(".")
+            held = getattr(self, group) if group else self
+            if getattr(held, own) != type(held).__dataclass_fields__[own].default:
+                raise ConfigError(f"{name} means nothing to {to}; {do}")
+
+    def without_files(self, corpus: str, *names: str) -> None:
+        """Raises ConfigError for settings about files, and others of these `names`, where the corpus is built in."""
+        about = ("exclude", "strict", "valid_share", *names)
+        self.means_nothing(f"the built-in {corpus}", *about, do="give --data, or leave it out")

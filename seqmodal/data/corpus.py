@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 from seqmodal import __version__
 from seqmodal.config import RecipeConfig
-from seqmodal.data.cache import cache_folder
+from seqmodal.data.cache import cache_folder, made_once
 from seqmodal.data.source import Skipped, all_files, write_skipped
 from seqmodal.data.store import Store, StoreWriter
 from seqmodal.errors import BadInput, Mismatch
@@ -94,21 +93,14 @@ def prepare(
             return Prepared.open(folder, tokenizers=own)
         except (BadInput, Mismatch, OSError, ValueError):  # damaged since
             shutil.rmtree(folder)
-    making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(making, ignore_errors=True)
-    try:
+
+    def make(place: Path) -> None:
         given = ({"tokenizers": tokenizers} if tokenizers else {}) | ({"evaluated": True} if evaluated else {})
         corpus = recipe.corpus(config, **given)
         held, grown = _joined(tokenizers, vocabulary, corpus.tokenizers)
-        _make(corpus, held, grown, making, str(config.data or recipe.__name__), "valid" if evaluated else "train")
-        try:
-            making.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker
-                raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return Prepared.open(folder, tokenizers=own)
+        _make(corpus, held, grown, place, str(config.data or recipe.__name__), "valid" if evaluated else "train")
+
+    return Prepared.open(made_once(folder, make), tokenizers=own)
 
 
 def _joined(

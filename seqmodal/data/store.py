@@ -10,6 +10,7 @@ import hashlib
 import json
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,16 @@ class Store:
         """A document; its ids are views into the memory map."""
         first, last = self._documents[number], self._documents[number + 1]
         return Document(tuple(self._segment(int(s)) for s in range(first, last)), self.names[number])
+
+    def items(self, most: int | None = None) -> list[range]:
+        """Numbers of the documents that belong together, which have one name and follow each other: the windows of a
+        piece, an article with each of its summaries. With `most`, of so many items at most, evenly taken."""
+        names = np.array(self.names)
+        edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+        found = [range(first, last) for first, last in pairwise(edges) if first < last]
+        if most is None or most >= len(found):
+            return found
+        return [found[at] for at in np.linspace(0, len(found) - 1, most).astype(int).tolist()]
 
     @property
     def num_tokens(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqmodal.config import DecoderConfig, Objective
+from seqmodal.config import Causal, DecoderConfig, Objective
 from seqmodal.data.loader import Batch, windows
 from seqmodal.data.store import Store
 from seqmodal.data.stream import segments
@@ -97,11 +97,25 @@ def likelihood(
     return replace(whole, parts=dict(zip(outputs.names, parts, strict=True)) if len(parts) > 1 else {})
 
 
-def objective_metrics(
-    decoder: Decoder, store: Store, context: int, objective: Objective, inputs: Inputs | None = None
-) -> dict[str, float]:
-    """How well a decoder predicts what an objective asks for that does not go from left to right."""
-    found = likelihood(decoder, windows(store, context, objective=objective), inputs=inputs)
+def likelihood_of(model: Any, store: Store, objective: Objective | None = None, batch_size: int = 8) -> Likelihood:
+    """Likelihood of the documents of a store as a model learned: with what it adds to embeddings, among the ids that
+    competed in training.
+
+    Args:
+        model: a `Model`.
+        store: what it is judged on, in its vocabulary.
+        objective: what is to be predicted, as the model learned it; None: all ids, from left to right.
+        batch_size: segments at once.
+    """
+    context: int = model.decoder.config.max_seq_len
+    data = store if objective is None else windows(store, context, batch_size, objective=objective)
+    outputs = Outputs(model.vocabulary, objective or Causal())
+    return likelihood(model.decoder, data, context, batch_size=batch_size, inputs=model.inputs, outputs=outputs)
+
+
+def objective_metrics(model: Any, store: Store, objective: Objective) -> dict[str, float]:
+    """How well a model predicts what an objective asks for that does not go from left to right."""
+    found = likelihood_of(model, store, objective)
     count = max(1, found.count)
     return {"nats_per_target": found.nats / count, "target_accuracy": found.correct / count}
 
