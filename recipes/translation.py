@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqmodal.config import DecoderConfig, Objective, Prefix, RecipeConfig, SamplingConfig, TrainingConfig
+from seqmodal.config import DecoderConfig, Objective, Prefix, RecipeConfig, SamplingConfig
 from seqmodal.data.corpus import Corpus
 from seqmodal.data.parallel import Part, find_parts, hold_back
 from seqmodal.data.source import Skipped, watch
@@ -38,9 +38,9 @@ JUDGED = 2000
 """Held-out texts of each direction and task that are answered by `judge`, at most: evenly taken."""
 SHOWN = 8
 """Texts in a sample."""
-NUMBERS, BELOW, TOKENS = 12_000, 100_000, 500
-"""Numbers of the built-in example, what they are below, and tokens for their words: so few that they are parts of words
-which many numbers share."""
+SMALL, NUMBERS, BELOW, TOKENS = 1000, 11_000, 100_000, 500
+"""The built-in example: all numbers below `SMALL`, which people try first, and so many of those from there to `BELOW`;
+and tokens for their words, so few that they are parts of words which many numbers share."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class Config(RecipeConfig):
     """Of that search: above 0, longer answers cost less."""
     objective: Objective = field(default_factory=Prefix)
     model: DecoderConfig = field(default_factory=lambda: DecoderConfig(dropout=0.1, tied_head=True))
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(label_smoothing=0.1))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -336,9 +335,9 @@ def _built_in(config: Config) -> tuple[list[_Pair], list[Skipped]]:
 
     names = ("exclude", "strict", "languages", "directions")
     config.means_nothing("the built-in example", *names, do="give --data, or leave it out")
-    chosen = np.random.default_rng(0).choice(BELOW, NUMBERS, replace=False).tolist()
+    others = np.random.default_rng(0).choice(np.arange(SMALL, BELOW), NUMBERS, replace=False).tolist()
     pairs = []
-    for number in chosen:
+    for number in (*range(SMALL), *others):
         english, german = (num2words(number, lang=language) for language in ("en", "de"))
         if config.example == "numbers":
             said = [(f"en{TO}de", english, german), (f"de{TO}en", german, english)]

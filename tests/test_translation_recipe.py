@@ -171,7 +171,8 @@ def test_what_cannot_be_set() -> None:
 
 @pytest.mark.parametrize("example", ["numbers", "tasks"])
 def test_the_built_in_example(monkeypatch: pytest.MonkeyPatch, example: Any) -> None:
-    monkeypatch.setattr(translation, "NUMBERS", 60)
+    monkeypatch.setattr(translation, "SMALL", 20)
+    monkeypatch.setattr(translation, "NUMBERS", 40)
     found = prepare(translation, Config(example=example))
     everything = {(kind, source): target for split in found.stores for kind, _, source, target in pairs(found, split)}
     assert len(everything) == 120 and set(found.stores) == {"train", "valid"}
