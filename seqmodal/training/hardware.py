@@ -22,15 +22,16 @@ def cores() -> int:
     return min(free, int(asked)) if asked.isdecimal() and int(asked) else free
 
 
-def _seconds_for_products(dtype: torch.dtype, where: torch.device, size: int = 768, repeats: int = 6) -> float:
-    """The quickest of a few products of two (size, size) matrices."""
-    a, b = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
-    times = []
-    for _ in range(repeats):
+def _seconds_for_products(dtype: torch.dtype, where: torch.device, hopeless: float = float("inf")) -> float:
+    """The quickest of a few products of two (768, 768) matrices, the first not counted; no more of them once one has
+    taken `hopeless` seconds."""
+    a, b = (torch.randn(768, 768, device=where, dtype=dtype) for _ in range(2))
+    times: list[float] = []
+    while len(times) < 6 and max(times, default=0.0) < hopeless:
         start = time.perf_counter()
         (a @ b).sum().item()
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times[1:] or times)
 
 
 @cache
@@ -42,8 +43,9 @@ def product_format() -> Literal["float32", "bfloat16"]:
     where = device()
     if where.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    quick = _seconds_for_products(torch.bfloat16, where) < 0.8 * _seconds_for_products(torch.float32, where)
-    return "bfloat16" if quick else "float32"
+    plain = _seconds_for_products(torch.float32, where)
+    short = _seconds_for_products(torch.bfloat16, where, hopeless=50 * plain)  # without such units, a hundred times it
+    return "bfloat16" if short < 0.8 * plain else "float32"
 
 
 def nominal_speed() -> float:
