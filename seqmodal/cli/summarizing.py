@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from seqmodal.cli.runs import open_run
 from seqmodal.errors import BadInput, SeqmodalError
 
 RECORDS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
@@ -43,17 +44,11 @@ def summarize(given: list[str]) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from seqmodal.model import load
-    from seqmodal.training.recipe import recipe_of_run
-
-    module, config = recipe_of_run(Path(args.run))
-    if not hasattr(module, "summarize"):
-        raise BadInput(args.run, f"it was trained by {module.__name__}, which does not summarize", "see `generate`")
+    module, config, model = open_run(args.run, "summarize")
     read: Any = {"errors": args.errors}
     config = replace(config, **read)
     names = ("beams", "length_penalty", "max_new_tokens")
     how = {name: value for name in names if (value := getattr(args, name)) is not None}
-    model = load(args.run, tokenizers=getattr(module, "TOKENIZERS", None))
     texts = list(_texts(args.files, module, config, model))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace", newline="\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from seqmodal.cli.runs import open_run
 from seqmodal.errors import BadInput
 
 
@@ -29,13 +30,7 @@ def transcribe(given: list[str]) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from seqmodal.model import load
-    from seqmodal.training.recipe import recipe_of_run
-
-    module, _ = recipe_of_run(Path(args.run))
-    if not hasattr(module, "transcribe"):
-        raise BadInput(args.run, f"it was trained by {module.__name__}, which does not transcribe", "see `generate`")
-    model = load(args.run, tokenizers=getattr(module, "TOKENIZERS", None))
+    module, _, model = open_run(args.run, "transcribe")
     tokenizer, source = model.tokenizer("transcript"), Path(args.file).expanduser()
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"{source.stem}.mid"
     if out.suffix.lower() not in tokenizer.suffixes:
