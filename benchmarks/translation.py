@@ -39,11 +39,14 @@ from seqmodal.training.record import read_metrics
 
 __all__ = ["Config", "corpus", "judge", "show"]
 
-SHAPE = {"d_model": 256, "num_layers": 5, "num_heads": 4, "dropout": 0.2, "tied_head": True}
+SHAPE = {
+    "d_model": 256, "num_layers": 5, "num_heads": 4, "dropout": 0.2, "tied_head": True, "activation": "gelu",
+    "logit_softcap": 0.0,
+}  # fmt: skip
 TRAINING = {
     "batch_size": 32, "matrix_lr": 0.02, "embedding_lr": 0.004, "weight_decay": 0.1, "label_smoothing": 0.1,
 }  # fmt: skip
-KEPT = 8
+KEPT = 6
 """Times that a model is kept on the way."""
 RUNS = {"en-de": ("en-de",), "de-en": ("de-en",), "both": ("en-de", "de-en")}
 BEAMS, ALPHA = 4, 0.6

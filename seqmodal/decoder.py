@@ -149,10 +149,10 @@ class Decoder(nn.Module):
         """
         self.stack.compile(*args, **options)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(…, D) to (…, V) float32, over all rows of the vocabulary."""
+    def logits(self, hidden: Tensor, rows: slice | None = None) -> Tensor:
+        """(…, D) to (…, V) float32, over all rows of the vocabulary, or over some that lie side by side."""
         weight = self.embedding.weight if self.head is None else self.head.weight
-        logits = linear(hidden, (weight, None)).float()
+        logits = linear(hidden, (weight if rows is None else weight[rows], None)).float()
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 

@@ -63,10 +63,8 @@ class Outputs:
             at = (group == number).nonzero()[:, 0]
             if not len(at):
                 continue
-            logits, wanted = decoder.logits(hidden[at]), targets[at]
-            if rows is not None:
-                logits, wanted = logits[:, rows], wanted - rows.start
-            found, hit = self._competing(logits, wanted, smoothing)
+            wanted = targets[at] if rows is None else targets[at] - rows.start
+            found, hit = self._competing(decoder.logits(hidden[at], rows), wanted, smoothing)
             nats, best = nats.index_put((at,), found), best.index_put((at,), hit)
         return nats, best
 

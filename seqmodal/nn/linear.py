@@ -51,7 +51,8 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
             y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), *copy, "none", [], "")
             return y.view(*x.shape[:-1], -1)
     if _copies and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        _copies.pop(maps[0][0], None)  # a step is on its way, and the fused optimizers do not raise versions
+        first = maps[0][0]  # a step is on its way, and the fused optimizers do not raise versions
+        _copies.pop(first if first._base is None else first._base, None)
     parts = [F.linear(x, weight, bias) for weight, bias in maps]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from functools import cache
@@ -20,6 +21,18 @@ def cores() -> int:
     free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(free, int(asked)) if asked.isdecimal() and int(asked) else free
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, where it is glibc.
+
+    Else it gives every large block back to the system and asks for it anew, and that each step's blocks are emptied
+    page by page before they are written takes 10 to 20 % of a step on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no blocks of their own
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, in bytes: how much may lie free
 
 
 def _seconds_for_products(dtype: torch.dtype, where: torch.device, hopeless: float = float("inf")) -> float:

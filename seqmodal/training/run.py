@@ -33,7 +33,7 @@ from seqmodal.training.feed import (
     validation_batches,
 )
 from seqmodal.training.folder import environment, link, locked, must_be_free
-from seqmodal.training.hardware import cores, device
+from seqmodal.training.hardware import cores, device, keep_freed_memory
 from seqmodal.training.keep import DurableCheckpointIO, RandomState, StopOnSignal
 from seqmodal.training.lit import LitDecoder, SequenceDataModule
 from seqmodal.training.recipe import find_recipe, recipe_of_run, save_yaml
@@ -169,6 +169,7 @@ def _fit(
 ) -> Run:
     """Train from the last checkpoint on; from the first step where none has been written yet."""
     _use_threads(config)
+    keep_freed_memory()
     training = config.training
     decoder, inputs, outputs = first_parts(folder, config, prepared)
     vocabulary = with_marks(prepared.vocabulary, config.objective)
