@@ -17,6 +17,7 @@ from pathlib import Path
 from shakespeare import CONTEXT, MODEL, TRAINING, characters, ours
 
 from seqmodal.config import DecoderConfig, Learned, TrainingConfig
+from seqmodal.training.hardware import keep_freed_memory
 
 WITHOUT: dict[str, tuple[DecoderConfig, TrainingConfig]] = {
     "the default": (MODEL, TRAINING),
@@ -43,12 +44,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(WITHOUT))
     args = parser.parse_args()
     text, held = characters(args.data)
+    keep_freed_memory()
     print("| | nats per character | difference | time |\n|---|---|---|---|")
     whole = None
     for name in args.only:
         model, training = WITHOUT[name]
         with contextlib.redirect_stdout(io.StringIO()):
-            curves = [ours(text, held, seed, args.steps, model, training) for seed in range(args.seeds)]
+            curves = [ours(text, held, seed, args.steps, model, training, args.steps) for seed in range(args.seeds)]
         loss, seconds = (sum(curve[-1][part] for curve in curves) / len(curves) for part in (2, 1))
         whole = whole or (loss, seconds)
         print(f"| {name} | {loss:.3f} | {loss - whole[0]:+.3f} | {seconds / whole[1]:.2f} |", flush=True)

@@ -80,22 +80,23 @@ def judged(logits: Callable[[Tensor], Tensor], held: np.ndarray) -> float:
 
 def train(
     step: Callable[[int, Tensor], None], logits: Callable[[Tensor], Tensor], batches: Callable[[int], np.ndarray],
-    held: np.ndarray, steps: int, name: str,
+    held: np.ndarray, steps: int, name: str, every: int = EVERY,
 ) -> Curve:
-    """The validation curve of a run; seconds are those of training."""
+    """The validation curve of a run, a point after `every` steps; seconds are those of training."""
     curve, seconds = [], 0.0
     for number in range(steps):
         start = time.perf_counter()
         step(number, torch.from_numpy(batches(number)))
         seconds += time.perf_counter() - start
-        if (number + 1) % EVERY == 0 or number + 1 == steps:
+        if (number + 1) % every == 0 or number + 1 == steps:
             curve.append((number + 1, seconds, judged(logits, held)))
             print(f"{name}: step {number + 1}, {seconds:.1f} s, {curve[-1][2]:.4f}", flush=True)
     return curve
 
 
 def ours(
-    text: np.ndarray, held: np.ndarray, seed: int, steps: int, model: DecoderConfig, training: TrainingConfig
+    text: np.ndarray, held: np.ndarray, seed: int, steps: int, model: DecoderConfig, training: TrainingConfig,
+    every: int = EVERY,
 ) -> Curve:  # fmt: skip
     """The default decoder and optimizer."""
     torch.manual_seed(seed)
@@ -114,7 +115,7 @@ def ours(
     def logits(ids: Tensor) -> Tensor:
         return decoder.logits(decoder(ids).hidden)
 
-    return train(step, logits, lambda number: shuffled(text, number, seed), held, steps, "ours")
+    return train(step, logits, lambda number: shuffled(text, number, seed), held, steps, "ours", every)
 
 
 def peer(text: np.ndarray, held: np.ndarray, seed: int, steps: int) -> Curve:

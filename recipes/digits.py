@@ -13,6 +13,7 @@ import numpy as np
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig, TrainingConfig
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.digits import SIDE, WORDS, Digits, made_digits, read_digits, varied_picture, varied_sound
+from seqmodal.data.source import given_paths
 from seqmodal.data.store import Store
 from seqmodal.errors import ConfigError
 from seqmodal.sequence import Document, Segment
@@ -45,6 +46,8 @@ class Config(RecipeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.means_nothing("digits", "exclude", "strict", "valid_share")
+        if isinstance(self.data, tuple):
+            raise ConfigError(f"data is {' '.join(self.data)}; digits take one folder, which holds mnist/ and fsdd/")
         if self.copies < 1:
             raise ConfigError(f"copies is {self.copies}; it must be at least 1")
         if not 0 <= self.guidance < float("inf"):
@@ -108,7 +111,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
 
 
 def _digits(config: Config) -> dict[str, Digits]:
-    return made_digits() if config.data is None else read_digits(Path(config.data).expanduser())
+    return made_digits() if config.data is None else read_digits(given_paths(config.data)[0])
 
 
 def _samples(tokenizer: SoundTokenizer, sound: Any) -> Sound:

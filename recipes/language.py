@@ -86,9 +86,9 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     held = _held(config, tokenizers)
     if config.data is None:
         return _built_in(config, held)
-    root, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=evaluated)
+    roots, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=evaluated)
     files, skipped = _describe(found, config)
-    need_some(files, found, skipped, root, "file")
+    need_some(files, found, skipped, roots, "file")
     if evaluated:
         splits = dict.fromkeys(files, "valid")
     else:
@@ -96,7 +96,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
         skipped += again
         for copy in again:
             del files[copy.path]
-        splits = split_files(root, {path: float(file.bytes) for path, file in files.items()}, config.valid_share)
+        splits = split_files(roots, {path: float(file.bytes) for path, file in files.items()}, config.valid_share)
         if len(files) == 1:
             files = {path: _cut(file, config.valid_share or 0.1) for path, file in files.items()}
     chosen = held or _tokenizer(config, files, splits)

@@ -100,14 +100,14 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     held = _held(config, tokenizers)
     if config.data is None:
         return _built_in(config, held)
-    root, found = input_files(config.data, SUFFIXES, config.exclude, "file of articles", evaluated=evaluated)
-    found = [path for path in found if path == root or is_records(path)]
+    roots, found = input_files(config.data, SUFFIXES, config.exclude, "file of articles", evaluated=evaluated)
+    found = [path for path in found if path in roots or is_records(path)]
     files, skipped = _check(found, config)
-    need_some(files, found, skipped, root, "file")
+    need_some(files, found, skipped, roots, "file")
     if evaluated:
         splits = dict.fromkeys(files, "valid")
     else:
-        splits = split_files(root, {path: float(file.characters) for path, file in files.items()}, config.valid_share)
+        splits = split_files(roots, {path: float(file.characters) for path, file in files.items()}, config.valid_share)
     every = 0 if evaluated or len(files) > 1 else round(1 / (config.valid_share or 0.1))
 
     def articles(split: str | None = None) -> Iterator[tuple[str, str, Article]]:

@@ -17,7 +17,7 @@ import numpy as np
 from seqmodal.config import DecoderConfig, Objective, Prefix, RecipeConfig, SamplingConfig
 from seqmodal.data.corpus import Corpus
 from seqmodal.data.parallel import Part, find_parts, hold_back
-from seqmodal.data.source import Skipped, watch
+from seqmodal.data.source import Skipped, given_paths, watch
 from seqmodal.data.split import left_out, need_some
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
@@ -46,7 +46,7 @@ and tokens for their words, so few that they are parts of words which many numbe
 @dataclass(frozen=True)
 class Config(RecipeConfig):
     """Learn to translate, or to answer any text with a text, from pairs: a table whose first line names its columns
-    (languages, or task, source and target), or files such as train.en and train.de."""
+    (languages, or task, source and target), or files whose lines belong together, such as train.en and train.de."""
 
     languages: tuple[str, ...] = ()
     """Which, where there are more; they name the columns of a table that has no names."""
@@ -200,9 +200,10 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
 
 def _read(config: Config, evaluated: bool) -> tuple[list[_Pair], list[Skipped]]:
     """All pairs that can be used, and the files that cannot, or in part, with their reasons."""
-    root = Path(str(config.data)).expanduser()
+    assert config.data is not None
+    roots = given_paths(config.data)
     languages = config.languages or tuple(dict.fromkeys(name for d in config.directions for name in d.split("-")))
-    parts = find_parts(root, languages, config.exclude, TABLES)
+    parts = find_parts(roots, languages, config.exclude, TABLES)
     if evaluated and any(part.split == "test" for part in parts):
         parts = [part for part in parts if part.split == "test"]
     pairs: list[_Pair] = []
@@ -224,7 +225,7 @@ def _read(config: Config, evaluated: bool) -> tuple[list[_Pair], list[Skipped]]:
         if bad or len(pairs) == before:
             more = f"; in all {bad:,} lines are left out, {len(pairs) - before:,} pairs are used" if bad else ""
             skipped.append(left_out(part.path, first + more, config.strict))
-    need_some(pairs, [part.path for part in parts], skipped, root, "file")
+    need_some(pairs, [part.path for part in parts], skipped, roots, "file")
     return pairs, skipped
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from seqmodal.config import (
@@ -24,6 +26,15 @@ def test_a_configuration_comes_back_as_it_went() -> None:
         data="x", exclude=("*a*", "b"), model=preset("small").model, training=TrainingConfig(steps=7, matrix_lr=0.5)
     )
     assert from_dict(RecipeConfig, to_dict(config)) == config
+
+
+def test_one_place_of_data_or_several() -> None:
+    several = from_dict(RecipeConfig, {"data": ["a", Path("b")]}, base=RecipeConfig(data="c"))
+    assert several == RecipeConfig(data=("a", "b"))
+    assert from_dict(RecipeConfig, to_dict(several)) == several
+    assert from_dict(RecipeConfig, {"data": Path("d")}, base=several) == RecipeConfig(data="d")
+    with pytest.raises(ConfigError, match="data is 3"):
+        from_dict(RecipeConfig, {"data": 3}, base=several)
 
 
 @pytest.mark.parametrize(

@@ -88,31 +88,49 @@ def test_parts_of_a_folder_by_their_names(tmp_path: Path) -> None:
                  "lonely.en", "image.txt", "SOURCE.json", "more/train.tsv"):
         write(tmp_path / name, "x\n")
     found = {str(part.path.relative_to(tmp_path)): (part.split, sorted(part.files)) for part in
-             find_parts(tmp_path, (), (), TABLES)}
+             find_parts([tmp_path], (), (), TABLES)}
     assert found == {
         "more/train.tsv": ("train", []), "test_2016.de": ("test", ["de", "en"]),
         "train.de": ("train", ["de", "en", "fr"]), "val.de": ("valid", ["de", "en"]),
     }  # fmt: skip
-    chosen = find_parts(tmp_path, ("en", "fr"), ("more*",), TABLES)
+    chosen = find_parts([tmp_path], ("en", "fr"), ("more*",), TABLES)
     assert [(part.split, sorted(part.files)) for part in chosen] == [("train", ["en", "fr"])]
-    one = find_parts(tmp_path / "val.en", (), (), TABLES)
+    one = find_parts([tmp_path / "val.en"], (), (), TABLES)
     assert [(part.split, sorted(part.files)) for part in one] == [("train", ["de", "en"])]  # all there is
-    assert [part.path for part in find_parts(tmp_path / "more" / "train.tsv", (), (), TABLES)] == [
+    assert [part.path for part in find_parts([tmp_path / "more" / "train.tsv"], (), (), TABLES)] == [
         tmp_path / "more" / "train.tsv"
     ]
     for name in ("a/train/x.en", "a/train/x.de", "a/valid/x.en", "a/valid/x.de"):
         write(tmp_path / name, "x\n")
-    assert [part.split for part in find_parts(tmp_path / "a", (), (), TABLES)] == ["train", "valid"]
+    assert [part.split for part in find_parts([tmp_path / "a"], (), (), TABLES)] == ["train", "valid"]
+
+
+def test_files_that_are_given_together(tmp_path: Path) -> None:
+    for name in ("train.en", "train.de", "train.fr", "val.en", "val.de", "english.txt", "german.txt", "t.tsv"):
+        write(tmp_path / name, "x\n")
+
+    def found(*given: str, languages: tuple[str, ...] = ()) -> list[tuple[str, dict[str, str]]]:
+        parts = find_parts([tmp_path / name for name in given], languages, (), TABLES)
+        return [(part.split, {name: path.name for name, path in part.files.items()}) for part in parts]
+
+    assert found("train.en", "train.de") == [("train", {"en": "train.en", "de": "train.de"})]
+    both = found("train.de", "train.fr", "val.en", "val.de", "t.tsv")
+    assert both == [("train", {}), ("train", {"de": "train.de", "fr": "train.fr"}),
+                    ("valid", {"en": "val.en", "de": "val.de"})]  # fmt: skip
+    named = found("english.txt", "german.txt", languages=("en", "de"))
+    assert named == [("train", {"en": "english.txt", "de": "german.txt"})]
+    with pytest.raises(BadInput, match="files of any names and their --languages in the same order"):
+        found("english.txt", "german.txt")
 
 
 def test_nothing_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "x")
     with pytest.raises(BadInput, match="no texts side by side here; give|no texts side by side here \\(give"):
-        find_parts(tmp_path, (), (), TABLES)
+        find_parts([tmp_path], (), (), TABLES)
     with pytest.raises(BadInput, match="in the languages en, de"):
-        find_parts(tmp_path, ("en", "de"), (), TABLES)
+        find_parts([tmp_path], ("en", "de"), (), TABLES)
     with pytest.raises(BadInput, match="no such file or folder"):
-        find_parts(tmp_path / "none", (), (), TABLES)
+        find_parts([tmp_path / "none"], (), (), TABLES)
 
 
 @settings(deadline=None, max_examples=80)

@@ -16,6 +16,7 @@ import pytest
 from worker_functions import modules, obey, plus
 
 from seqmodal.data.source import Failure, Skipped, find_files, process_files, split_folders, write_skipped
+from seqmodal.data.split import input_files, split_files
 from seqmodal.errors import BadInput, ConfigError
 
 
@@ -177,6 +178,27 @@ def test_functions_that_no_worker_can_find(tmp_path: Path) -> None:
             list(process_files([tmp_path / "x"], hidden.size))
     finally:
         del sys.modules[hidden.__name__]
+
+
+def test_several_files_and_folders(tmp_path: Path) -> None:
+    for name in ("a/train/x.t", "a/valid/y.t", "b/z.t", "c.u"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def split(*given: str) -> dict[str, str]:
+        places = [str(tmp_path / name) for name in given]
+        roots, files = input_files(places, (".t",), (), "text", evaluated=False)
+        splits = split_files(roots, dict.fromkeys(files, 1.0))
+        return {path.name: splits[path] for path in files}
+
+    assert split("a", "b", "c.u") == {"x.t": "train", "y.t": "valid", "z.t": "train", "c.u": "train"}
+    assert split("a/valid", "a/train") == {"y.t": "valid", "x.t": "train"}  # folders that are called so themselves
+    assert split("b", "b/z.t") == {"z.t": "train"}
+    places = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert [path.name for path in input_files(places, (".t",), (), "text", evaluated=True)[1]] == ["x.t", "y.t", "z.t"]
+    with pytest.raises(BadInput, match="a, .*b: there is no picture here"):
+        input_files(places, (".png",), (), "picture", evaluated=False)
 
 
 def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ class Evaluate:
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    data: str | None = None
-    """File or folder to evaluate on, its test part where it has one; by default the run's own validation part."""
+    data: Annotated[str | tuple[str, ...] | None, tyro.conf.arg(metavar="PATH ...")] = None
+    """Files or folders to evaluate on, their test part where there is one; else the run's own validation part."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names to leave out."""
     json: bool = False

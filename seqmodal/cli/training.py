@@ -132,6 +132,8 @@ def _configured(recipe: str, given: list[str], verb: str) -> tuple[Any, Any, str
         ),
         ("config", Annotated[str | None, tyro.conf.arg(help="YAML file of settings.")], field(default=None)),
     ]
+    places = tyro.conf.arg(metavar="PATH ...", help="Files or folders to learn from; none: the recipe's own corpus.")
+    extra.append(("data", Annotated[str | tuple[str, ...] | None, places], field(default=None)))
     for name in SHORT:
         kind, help = type(getattr(start.training, name)), f"Short for --training.{name}."
         extra.append((name, Annotated[kind | None, tyro.conf.arg(help=help)], field(default=None)))

@@ -111,8 +111,8 @@ class SamplingConfig:
 class RecipeConfig:
     """What every recipe is asked for; a recipe adds its own fields to it."""
 
-    data: str | None = None
-    """File or folder to learn from; none: the corpus that comes with the recipe."""
+    data: str | tuple[str, ...] | None = None
+    """Files or folders to learn from; none: the corpus that comes with the recipe."""
     exclude: tuple[str, ...] = ()
     """Patterns of file names to leave out, such as '*score*'."""
     strict: bool = False

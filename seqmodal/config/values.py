@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 from dataclasses import fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from seqmodal.errors import ConfigError
 
@@ -60,12 +60,13 @@ def _fit(current: Any, value: Any, where: str, choices: tuple[Any, ...] = ()) ->
             value = {key: given for key, given in value.items() if key != "kind"}
             current = current if type(current) is chosen else chosen()
         return from_dict(type(current), value, base=current, where=f"{where}.")
-    if isinstance(current, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
+    several = isinstance(current, tuple) or any(get_origin(one) is tuple for one in choices)
+    if several and isinstance(value, list | tuple):
+        return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if current is not None and value is not None and type(value) is not type(current):
+    if current is not None and value is not None and type(value) is not type(current) and type(value) not in choices:
         raise ConfigError(f"{where} is {value!r}; it must be of type {type(current).__name__}")
     return value

@@ -14,7 +14,7 @@ from typing import Any
 from seqmodal import __version__
 from seqmodal.config import RecipeConfig
 from seqmodal.data.cache import cache_folder, made_once
-from seqmodal.data.source import Skipped, all_files, write_skipped
+from seqmodal.data.source import Skipped, all_files, given_paths, write_skipped
 from seqmodal.data.store import Store, StoreWriter
 from seqmodal.errors import BadInput, Mismatch
 from seqmodal.sequence import Document, located
@@ -97,8 +97,9 @@ def prepare(
     def make(place: Path) -> None:
         given = ({"tokenizers": tokenizers} if tokenizers else {}) | ({"evaluated": True} if evaluated else {})
         corpus = recipe.corpus(config, **given)
+        where = ", ".join(map(str, given_paths(config.data))) if config.data else recipe.__name__
         held, grown = _joined(tokenizers, vocabulary, corpus.tokenizers)
-        _make(corpus, held, grown, place, str(config.data or recipe.__name__), "valid" if evaluated else "train")
+        _make(corpus, held, grown, place, where, "valid" if evaluated else "train")
 
     return Prepared.open(made_once(folder, make), tokenizers=own)
 
@@ -160,7 +161,7 @@ def _key(
     for path in _sources(recipe):
         digest.update(path.read_bytes())
     if config.data is not None:
-        for path in sorted(all_files(Path(config.data).expanduser())):
+        for path in sorted(path for root in given_paths(config.data) for path in all_files(root)):
             if path.is_file():  # and no link to nowhere
                 stat = path.stat()
                 digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))

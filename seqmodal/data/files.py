@@ -80,7 +80,7 @@ def find_usable(
         BadInput: where there is no file, or none can be used.
     """
     assert config.data is not None
-    root, found = input_files(config.data, suffixes, config.exclude, what, evaluated=evaluated)
+    roots, found = input_files(config.data, suffixes, config.exclude, what, evaluated=evaluated)
     described: dict[Path, Described] = {}
     skipped: list[Skipped] = []
     for path, result in watch(process_files(found, describe), len(found), "reading"):
@@ -88,7 +88,7 @@ def find_usable(
             skipped.append(left_out(path, result.reason, config.strict))
         else:
             described[path] = result
-    need_some(described, found, skipped, root, what)
+    need_some(described, found, skipped, roots, what)
     if evaluated:
         return Files(described, dict.fromkeys(described, "valid"), skipped, config.strict)
     again = copies({path: one.digest for path, one in described.items()}, what)
@@ -97,7 +97,7 @@ def find_usable(
     weights = {path: one.weight for path, one in described.items()}
     signatures = [one.signature for one in described.values() if one.signature is not None]
     near = signatures if len(signatures) == len(described) else None
-    splits = split_files(root, weights, config.valid_share, near)
+    splits = split_files(roots, weights, config.valid_share, near)
     return Files(described, splits, skipped + again, config.strict)
 
 

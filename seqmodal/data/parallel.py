@@ -35,42 +35,47 @@ class Part:
     files: Mapping[str, Path]
 
 
-def find_parts(root: Path, languages: Sequence[str], exclude: Sequence[str], tables: Sequence[str]) -> list[Part]:
-    """The tables below a folder, and the sets of files that are called alike but for a language at the end
-    (train.en, train.de); or the table, or the set, that `root` is one file of.
+def find_parts(
+    roots: Sequence[Path], languages: Sequence[str], exclude: Sequence[str], tables: Sequence[str]
+) -> list[Part]:
+    """The tables below folders, and the sets of files that are called alike but for a language at the end
+    (train.en, train.de); or tables themselves, and files whose lines belong together; or the set of a single file.
 
     The part comes from a folder train, valid or test, or from how the name begins (val.en, test_2016.en); where nothing
     is called train, all is training data.
 
     Args:
-        root: folder or file.
-        languages: at the end of names; none: whatever looks like one.
+        roots: folders or files.
+        languages: at the end of names; none: whatever looks like one. Of files of other names, in their order.
         exclude: see `find_files`.
         tables: suffixes of tables, with a dot.
 
     Raises:
         BadInput: where there is nothing.
     """
-    alone = root if root.is_file() else None
-    folder = root.parent if alone else root
-    found = [alone] if alone and _is_table(alone, tables) else list(_all(folder, exclude))
-    own, sets, parts = split_folders(folder) or {}, dict[tuple[Path, str], dict[str, Path]](), []
-    for path in found:
+    alone = roots[0] if len(roots) == 1 and roots[0].is_file() and not _is_table(roots[0], tables) else None
+    places = [alone.parent] if alone else roots
+    own = [(folder, split) for place in places for split, folder in (split_folders(place) or {}).items()]
+    sets, parts = dict[tuple[Path, str], dict[str, Path]](), list[Part]()
+    for path in dict.fromkeys(path for place in places for path in _all(place, exclude)):
         name = path.name.removesuffix(".gz")
         stem, _, end = name.rpartition(".")
         if _is_table(path, tables):
-            if alone is None or path == alone:
+            if alone is None:
                 parts.append(Part(path, _split(path, own), {}))
         elif stem and (end in languages if languages else LANGUAGE.fullmatch(end) and end not in NO_LANGUAGE):
             sets.setdefault((path.parent, stem), {})[end] = path
     for files in sets.values():
         if len(files) > 1 and (alone is None or alone in files.values()):
             parts.append(Part(next(iter(files.values())), _split(next(iter(files.values())), own), files))
+    if not parts and len(roots) == len(languages) > 1 and all(root.is_file() for root in roots):
+        parts.append(Part(roots[0], "train", dict(zip(languages, roots, strict=True))))
     if not parts:
         wanted = f" in the languages {', '.join(languages)}" if languages else ""
         raise BadInput(
-            root, f"there are no texts side by side here{wanted}",
-            f"give a table ({' '.join(tables)}), or a folder with two files such as train.en and train.de",
+            ", ".join(map(str, roots)), f"there are no texts side by side here{wanted}",
+            f"give a table ({' '.join(tables)}), two files such as train.en and train.de or a folder that has them, or "
+            "files of any names and their --languages in the same order",
         )  # fmt: skip
     if not any(part.split == "train" for part in parts):
         parts = [Part(part.path, "train", part.files) for part in parts]
@@ -107,8 +112,7 @@ def _is_table(path: Path, tables: Sequence[str]) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(tuple(tables))
 
 
-def _split(path: Path, own: Mapping[str, Path]) -> str:
+def _split(path: Path, own: Sequence[tuple[Path, str]]) -> str:
     beginning = re.split(r"[._-]", path.name)[0].lower()
-    return next((split for split, folder in own.items() if path.is_relative_to(folder)), "") or SPLIT_NAMES.get(
-        beginning, "train"
-    )
+    named = next((split for folder, split in own if path.is_relative_to(folder)), None)
+    return named or SPLIT_NAMES.get(beginning, "train")

@@ -57,6 +57,11 @@ class Failure:
     reason: str
 
 
+def given_paths(data: str | Sequence[str]) -> tuple[Path, ...]:
+    """The files and folders that `--data` names, one or several."""
+    return tuple(Path(one).expanduser() for one in ([data] if isinstance(data, str) else data))
+
+
 def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
     """All files below `root` with one of the suffixes, in order of their names; or `root` itself when it is a file.
 

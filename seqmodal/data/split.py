@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.data.duplicates import group_near, split_groups
-from seqmodal.data.source import Skipped, find_files, named_splits, split_folders
+from seqmodal.data.source import Skipped, find_files, given_paths, named_splits, split_folders
 from seqmodal.errors import BadInput
 
 FEW = 2000
@@ -24,33 +24,34 @@ def left_out(path: Path, reason: str, strict: bool) -> Skipped:
 
 
 def input_files(
-    data: str, suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool
-) -> tuple[Path, list[Path]]:
-    """The folder and its files of these suffixes, which are called `what`; `evaluated`: of its own test part, where its
-    folders or names of files say so.
+    data: str | Sequence[str], suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool
+) -> tuple[tuple[Path, ...], list[Path]]:
+    """The files and folders that `--data` names, and what they hold of these suffixes, each of which is called `what`;
+    `evaluated`: of their own test part, where folders or names of files say so.
 
     Raises:
         BadInput: when there are none.
     """
-    root = Path(data).expanduser()
+    roots = given_paths(data)
     if evaluated:
-        root = (split_folders(root) or {}).get("test", root)
-    files = find_files(root, suffixes, exclude)
+        roots = tuple((split_folders(root) or {}).get("test", root) for root in roots)
+    files = list(dict.fromkeys(path for root in roots for path in find_files(root, suffixes, exclude)))
     if evaluated and (named := named_splits(files)) is not None:
         files = [path for path in files if named[path] == "test"] or files
     if not files:
         reason = f"there is no {what} here ({' '.join(suffixes)})"
-        raise BadInput(root, reason, "give --data a file, or a folder that has some")
-    return root, files
+        raise BadInput(", ".join(map(str, roots)), reason, "give --data files, or a folder that has some")
+    return roots, files
 
 
 def need_some(
-    usable: Collection[Any], files: Sequence[Path], skipped: Sequence[Skipped], root: Path, what: str
+    usable: Collection[Any], files: Sequence[Path], skipped: Sequence[Skipped], roots: Sequence[Path], what: str
 ) -> None:  # fmt: skip
     """Raises BadInput with the first reasons where none of the files, which are called `what`, can be used."""
     if not usable:
-        shown = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
-        raise BadInput(root, f"none of {len(files)} {what}s can be used{shown}", "see the reasons above")
+        why = "".join(f"\n  {s.path}: {s.reason}" for s in skipped[:5])
+        where = ", ".join(map(str, roots))
+        raise BadInput(where, f"none of {len(files)} {what}s can be used{why}", "see the reasons above")
 
 
 def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:
@@ -64,23 +65,27 @@ def copies(hashes: Mapping[Path, str], what: str) -> list[Skipped]:
 
 
 def split_files(
-    root: Path, weights: Mapping[Path, float], share: float = 0.0, signatures: Sequence[np.ndarray] | None = None
-) -> dict[Path, str]:
-    """Which split each file belongs to: as its sub-folders or the names of its files say, or whole files held out at
-    random, always the same.
+    roots: Sequence[Path], weights: Mapping[Path, float], share: float = 0.0,
+    signatures: Sequence[np.ndarray] | None = None,
+) -> dict[Path, str]:  # fmt: skip
+    """Which split each file belongs to: as folders or the names of files say, or whole files held out at random, always
+    the same.
 
     Args:
-        root: the folder.
+        roots: the files and folders that they were found in.
         weights: of each file, such as its notes or bytes.
         share: of the weight to hold out, where the folder has no valid part; 0: chosen for their number.
         signatures: `minhash` of each file, in the order of `weights`; near-duplicates then stand on one side.
     """
-    own = split_folders(root)
-    if own is not None:
-        splits = {path: next((s for s, f in own.items() if path.is_relative_to(f)), "train") for path in weights}
+    own = [(folder, split) for root in roots for split, folder in (split_folders(root) or {}).items()]
+    if len(roots) > 1:  # data/train data/valid
+        named = named_splits(roots) or {}
+        own += [(root, split) for root, split in named.items() if root.is_dir()]
+    if own:
+        splits = {path: next((s for folder, s in own if path.is_relative_to(folder)), "train") for path in weights}
     else:
         splits = named_splits(list(weights)) or dict.fromkeys(weights, "train")
-    if "valid" in splits.values() or "valid" in (own or {}):
+    if "valid" in splits.values() or "valid" in (split for _, split in own):
         return splits
     at = [number for number, split in enumerate(splits.values()) if split == "train"]
     pieces = [path for path, split in splits.items() if split == "train"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from seqmodal.model import load
 from seqmodal.training.recipe import recipe_of_run
 
 
-def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...] = ()) -> dict[str, float]:
+def judge_run(
+    folder: Path, *, data: str | Sequence[str] | None = None, exclude: tuple[str, ...] = ()
+) -> dict[str, float]:
     """What the recipe's `judge` says of a run.
 
     Args:
@@ -25,7 +28,8 @@ def judge_run(folder: Path, *, data: str | None = None, exclude: tuple[str, ...]
     model = load(folder, tokenizers=own)
     stores = Prepared.open(folder / "data", tokenizers=own).stores
     if data is not None:
-        changed = replace(config, data=data, exclude=exclude, strict=False)
+        given = data if isinstance(data, str) else tuple(data)
+        changed = replace(config, data=given, exclude=exclude, strict=False)
         other = prepare(module, changed, model.tokenizers, model.vocabulary, evaluated=True)
         if other.facts["skipped"]:
             listed = other.folder / "skipped.csv"
