@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -267,3 +268,30 @@ def test_a_sample_that_fails_costs_no_training_and_a_judge_that_fails_no_model(r
     with pytest.raises(RuntimeError, match="no judge"):
         seqmodal.train(recipe, out=tmp_path / "run", training=training(steps=4, samples=2), **SMALL)
     assert weights(tmp_path / "run").keys() and (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+FREED = """
+import torch
+from pathlib import Path
+from seqmodal.training.hardware import keep_freed_memory
+
+def left():
+    before = held()
+    for size in (40, 60):
+        blocks = [torch.ones(size, 2**18) for _ in range(4)]
+        del blocks
+    return held() - before
+
+def held(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4 // 1024  # MB resident
+
+print(left())
+keep_freed_memory()
+print(left())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="about glibc")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
+    plain, kept = map(int, done.stdout.split())
+    assert plain < 100 < 200 < kept < 400
