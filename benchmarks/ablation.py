@@ -1,6 +1,7 @@
 """What each part of the default decoder and optimizer is worth, on the characters of tiny Shakespeare.
 
-One part at a time is taken out of the setting of shakespeare.py; all runs have the same steps, batches and seeds.
+One part at a time is taken out of the setting of shakespeare.py, or put into it; all runs have the same steps, batches
+and seeds.
 Printed is a table in Markdown: nats per character of the whole held-out part, the difference, and the time as a ratio.
 
     .venv/bin/python benchmarks/ablation.py --steps 1000 --seeds 2
@@ -22,15 +23,15 @@ from seqmodal.training.hardware import keep_freed_memory
 WITHOUT: dict[str, tuple[DecoderConfig, TrainingConfig]] = {
     "the default": (MODEL, TRAINING),
     "no token shift": (replace(MODEL, token_shift=0), TRAINING),
-    "no value embeddings": (replace(MODEL, value_embeddings=False), TRAINING),
-    "no cap on logits": (replace(MODEL, logit_softcap=0.0), TRAINING),
     "no norm of queries and keys": (replace(MODEL, qk_norm=False), TRAINING),
-    "no norm of the embedding": (replace(MODEL, embedding_norm=False), TRAINING),
-    "GELU for squared ReLU": (replace(MODEL, activation="gelu"), TRAINING),
-    "SwiGLU of equal size": (replace(MODEL, activation="swiglu", d_ff=344), TRAINING),
+    "no value embeddings": (replace(MODEL, value_embeddings=False), TRAINING),
     "LayerNorm for RMSNorm": (replace(MODEL, norm="layernorm"), TRAINING),
     "head tied to the embedding": (replace(MODEL, tied_head=True), TRAINING),
     "no zero start": (replace(MODEL, zero_init=False), TRAINING),
+    "squared ReLU for GELU": (replace(MODEL, activation="relu2"), TRAINING),
+    "SwiGLU of equal size": (replace(MODEL, activation="swiglu", d_ff=344), TRAINING),
+    "a cap on logits": (replace(MODEL, logit_softcap=15.0), TRAINING),
+    "a norm of the embedding": (replace(MODEL, embedding_norm=True), TRAINING),
     "learned for rotary positions": (replace(MODEL, position=Learned(), window=CONTEXT), TRAINING),
     "AdamW for Muon": (MODEL, replace(TRAINING, optimizer="adamw", embedding_lr=3e-3)),
 }

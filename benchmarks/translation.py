@@ -40,8 +40,7 @@ from seqmodal.training.record import read_metrics
 __all__ = ["Config", "corpus", "judge", "show"]
 
 SHAPE = {
-    "d_model": 256, "num_layers": 5, "num_heads": 4, "dropout": 0.2, "tied_head": True, "activation": "gelu",
-    "logit_softcap": 0.0,
+    "d_model": 256, "num_layers": 5, "num_heads": 4, "dropout": 0.2, "tied_head": True, "embedding_norm": True,
 }  # fmt: skip
 TRAINING = {
     "batch_size": 32, "matrix_lr": 0.02, "embedding_lr": 0.004, "weight_decay": 0.1, "label_smoothing": 0.1,

@@ -44,9 +44,9 @@ class DecoderOutput:
 class Decoder(nn.Module):
     """A decoder-only transformer over ids. It sees ids, positions, a mask and state, and nothing of modalities.
 
-    The default is the modern stack: RMSNorm without gain, rotary positions, normalised queries and keys, squared ReLU,
-    no biases, zero-initialised projections and head, value embeddings in the first and the last layer, and the tokens
-    just before mixed into each embedding, channel by channel. `tally.effects` is the caller's to fill.
+    The default is the modern stack: RMSNorm without gain, rotary positions, normalised queries and keys, no biases,
+    zero-initialised projections and head, value embeddings in the first and the last layer, and the tokens just before
+    mixed into each embedding, channel by channel. `tally.effects` is the caller's to fill.
     """
 
     def __init__(self, config: DecoderConfig) -> None:

@@ -98,8 +98,8 @@ def test_counters_and_positions_are_carried_over_as_far_as_they_go() -> None:
 
 OTHER: dict[str, Any] = {
     "d_model": 32, "num_layers": 3, "num_heads": 4, "num_kv_heads": 1, "d_ff": 20, "position": Learned(),
-    "stack": Universal(), "norm": "layernorm", "norm_place": "post", "embedding_norm": False, "qk_norm": False,
-    "activation": "gelu", "bias": True, "tied_head": True, "token_shift": 1, "value_embeddings": False,
+    "stack": Universal(), "norm": "layernorm", "norm_place": "post", "embedding_norm": True, "qk_norm": False,
+    "activation": "relu2", "bias": True, "tied_head": True, "token_shift": 1, "value_embeddings": False,
     "logit_softcap": 3.0,
 }  # fmt: skip
 

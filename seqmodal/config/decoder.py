@@ -142,11 +142,11 @@ class DecoderConfig:
     """rmsnorm: without gain (Zhang and Sennrich 2019); layernorm: with gain, and with shift where there is `bias`."""
     norm_place: Literal["pre", "post"] = "pre"
     """Before each half of a block and at the end, or after each half (2017)."""
-    embedding_norm: bool = True
+    embedding_norm: bool = False
     """Normalise the embedding before the first block."""
     qk_norm: bool = True
     """Normalise queries and keys, head by head (Henry et al. 2020)."""
-    activation: Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu"] = "relu2"
+    activation: Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu"] = "gelu"
     """Of the feed-forward; relu2: squared (So et al. 2021), swiglu: gated (Shazeer 2020), gelu_tanh: GPT-2's."""
     bias: bool = False
     """Biases in projections and norms."""
@@ -161,7 +161,7 @@ class DecoderConfig:
     none; training chooses as many as the tokenizers have. 0: none."""
     value_embeddings: bool = True
     """Add an embedding of the token to the values of the first and the last application."""
-    logit_softcap: float = 15.0
+    logit_softcap: float = 0.0
     """Squash logits into ±this by tanh; 0: off."""
     dropout: float = 0.0
     """Share of the residual updates dropped in training."""
