@@ -194,7 +194,7 @@ def surprise(made: Sequence[tuple[int, ...]], expected: dict[tuple[int, ...], fl
 
 SAMPLERS = {
     "own": Sampler(), "cool": Sampler(0.6), "nucleus": Sampler(1.2, top_p=0.7), "cut": Sampler(top_k=4, min_p=0.1),
-    "typical": Sampler(typical=0.6), "penalised": Sampler(repetition_penalty=1.6),
+    "typical": Sampler(typical=0.9), "penalised": Sampler(repetition_penalty=1.6),
 }
 
 
