@@ -103,6 +103,8 @@ def test_parts_of_a_folder_by_their_names(tmp_path: Path) -> None:
     for name in ("a/train/x.en", "a/train/x.de", "a/valid/x.en", "a/valid/x.de"):
         write(tmp_path / name, "x\n")
     assert [part.split for part in find_parts([tmp_path / "a"], (), (), TABLES)] == ["train", "valid"]
+    named = find_parts([tmp_path / "a" / "valid", tmp_path / "a" / "train"], (), (), TABLES)
+    assert [part.split for part in named] == ["train", "valid"]
 
 
 def test_files_that_are_given_together(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seqmodal.data.duplicates import split_groups
-from seqmodal.data.source import SPLIT_NAMES, find_files, split_folders
+from seqmodal.data.source import SPLIT_NAMES, find_files, split_places
 from seqmodal.errors import BadInput
 
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})?")
@@ -55,8 +55,7 @@ def find_parts(
     """
     alone = roots[0] if len(roots) == 1 and roots[0].is_file() and not _is_table(roots[0], tables) else None
     places = [alone.parent] if alone else roots
-    own = [(folder, split) for place in places for split, folder in (split_folders(place) or {}).items()]
-    sets, parts = dict[tuple[Path, str], dict[str, Path]](), list[Part]()
+    own, sets, parts = split_places(places), dict[tuple[Path, str], dict[str, Path]](), list[Part]()
     for path in dict.fromkeys(path for place in places for path in _all(place, exclude)):
         name = path.name.removesuffix(".gz")
         stem, _, end = name.rpartition(".")

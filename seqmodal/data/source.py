@@ -129,6 +129,13 @@ def named_splits(files: Sequence[Path]) -> dict[Path, str] | None:
     return {path: split or "train" for path, split in found.items()} if "train" in told and len(told) > 1 else None
 
 
+def split_places(roots: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Folders that say of all below them which split it belongs to: the sub-folders of `split_folders`, and roots that
+    are called so themselves, such as data/train and data/valid."""
+    below = [(folder, split) for root in roots for split, folder in (split_folders(root) or {}).items()]
+    return below + [(root, split) for root, split in (named_splits(roots) or {}).items() if root.is_dir()]
+
+
 def write_skipped(path: Path, rows: Iterable[Skipped]) -> None:
     """skipped.csv: a line for every file that was not used."""
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.data.duplicates import group_near, split_groups
-from seqmodal.data.source import Skipped, find_files, given_paths, named_splits, split_folders
+from seqmodal.data.source import Skipped, find_files, given_paths, named_splits, split_folders, split_places
 from seqmodal.errors import BadInput
 
 FEW = 2000
@@ -77,10 +77,7 @@ def split_files(
         share: of the weight to hold out, where the folder has no valid part; 0: chosen for their number.
         signatures: `minhash` of each file, in the order of `weights`; near-duplicates then stand on one side.
     """
-    own = [(folder, split) for root in roots for split, folder in (split_folders(root) or {}).items()]
-    if len(roots) > 1:  # data/train data/valid
-        named = named_splits(roots) or {}
-        own += [(root, split) for root, split in named.items() if root.is_dir()]
+    own = split_places(roots)
     if own:
         splits = {path: next((s for folder, s in own if path.is_relative_to(folder)), "train") for path in weights}
     else:

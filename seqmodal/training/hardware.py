@@ -27,7 +27,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep what is freed, where it is glibc.
 
     Else it gives every large block back to the system and asks for it anew, and that each step's blocks are emptied
-    page by page before they are written takes 10 to 20 % of a step on a CPU.
+    page by page before they are written takes about a tenth of a step on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
