@@ -92,3 +92,13 @@ def test_a_copy_stands_in_nobodys_way(layers: tuple[Linear, ...]) -> None:
     del other
     gc.collect()
     assert len(module._copies) == held
+
+
+def test_rows_of_weights_that_learn_cost_the_whole_ones_their_copy():
+    layer, few = Linear(256, 512), torch.randn(4, 256)
+    with torch.no_grad():
+        for _ in range(PATIENCE + 1):
+            layer(few)
+    assert module._copies[layer.weight].made is not None
+    linear(few, (layer.weight[8:300], None))
+    assert layer.weight not in module._copies
