@@ -99,7 +99,7 @@ def main() -> None:
                 print(f"| {minutes:.1f} | {bleu:.2f} | {chrf:.2f} |")
             for minutes, bleu, chrf in peers:
                 print(f"| {minutes:.1f}, encoder-decoder | {bleu:.2f} | {chrf:.2f} |")
-            draw(points, peers, run / f"bleu_{direction}.png", f"{name}: {direction}, test_2016_flickr")
+            draw(points, peers, run / f"bleu_{direction}.png", f"{direction} by the model {name}, test_2016_flickr")
 
 
 def _lines(path: Path) -> list[str]:
