@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqmodal.config import Alibi, Bucketed, DecoderConfig, Relative, TransformerXL
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
+from seqmodal.nn.dropout import dropout
 from seqmodal.nn.linear import Linear, linear
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, document_starts, visible
 from seqmodal.nn.norm import make_norm
@@ -339,8 +340,7 @@ class Decoder(nn.Module):
             x = self.position(x, layout.query)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        if self.config.dropout:
-            x = F.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, self.training)
         context = ids if layout.memory is None else layout.memory.ids
         values = {
             layer: scale * table(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class Outputs:
         """All ids compete everywhere, and there are no modalities to tell apart."""
         return cls(Vocabulary((Block(SPECIAL, 0, 1, marked=False),)), Causal())
 
-    def nats(self, decoder: Any, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood float32 (n,) and whether the target was the likeliest (n,).
+    def nats(self, decoder: Any, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Negative log-likelihood float32 (n,).
 
         Args:
             decoder: for its `logits`.
@@ -55,23 +56,38 @@ class Outputs:
             targets: (n,).
             smoothing: the share of a target that goes to all ids alike that compete.
         """
+        return self._by_rows(
+            decoder, hidden, targets,
+            lambda logits, wanted: F.cross_entropy(logits, wanted, reduction="none", label_smoothing=smoothing),
+        )  # fmt: skip
+
+    def nats_and_hits(self, decoder: Any, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`nats`, and whether the target was the likeliest of the ids that compete, bool (n,)."""
+
+        def both(logits: Tensor, wanted: Tensor) -> Tensor:
+            nats = F.cross_entropy(logits, wanted, reduction="none")
+            return torch.stack((nats, (logits.argmax(dim=-1) == wanted).to(nats.dtype)), dim=-1)
+
+        found = self._by_rows(decoder, hidden, targets, both)
+        return found[:, 0], found[:, 1] > 0
+
+    def _by_rows(
+        self, decoder: Any, hidden: Tensor, targets: Tensor, judge: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """What `judge` makes of the logits that compete at each target and of where among them it is."""
         if len(self._rows) == 1:
-            return self._competing(decoder.logits(hidden), targets, smoothing)
+            return judge(decoder.logits(hidden), targets)
         group = self._group.to(targets.device)[targets]
-        nats, best = hidden.new_zeros(len(targets), dtype=torch.float32), torch.zeros_like(targets, dtype=torch.bool)
+        places, found = [], []
         for number, rows in enumerate(self._rows):
             at = (group == number).nonzero()[:, 0]
-            if not len(at):
-                continue
-            wanted = targets[at] if rows is None else targets[at] - rows.start
-            found, hit = self._competing(decoder.logits(hidden[at], rows), wanted, smoothing)
-            nats, best = nats.index_put((at,), found), best.index_put((at,), hit)
-        return nats, best
-
-    @staticmethod
-    def _competing(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        nats = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
-        return nats, logits.detach().argmax(dim=-1) == targets
+            if len(at):
+                wanted = targets[at] if rows is None else targets[at] - rows.start
+                places.append(at)
+                found.append(judge(decoder.logits(hidden[at], rows), wanted))
+        if not found:
+            return judge(decoder.logits(hidden), targets)
+        return torch.cat(found)[torch.cat(places).argsort()]
 
     def sums(self, targets: Tensor, values: Tensor) -> Tensor:
         """(n,) values added up for each block whose content or end their targets are: (blocks,), as in `names`."""

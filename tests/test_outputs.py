@@ -51,7 +51,7 @@ def test_as_a_sum_written_out(objective: Objective, restricted: bool, data: st.D
     made, targets = decoder(vocabulary), data.draw(st.lists(st.integers(0, vocabulary.size - 1), max_size=12))
     hidden = torch.randn(len(targets), 16, generator=torch.Generator().manual_seed(len(targets)))
     with torch.no_grad():
-        nats, best = Outputs(vocabulary, objective).nats(made, hidden, torch.tensor(targets, dtype=torch.int64))
+        nats, best = Outputs(vocabulary, objective).nats_and_hits(made, hidden, torch.tensor(targets, dtype=torch.int64))
         for at, target in enumerate(targets):
             expected, likeliest = slow(made, vocabulary, hidden[at], target, restricted)
             assert float(nats[at]) == pytest.approx(expected, abs=1e-4)
@@ -64,7 +64,7 @@ def test_of_one_modality_all_compete(outputs: Outputs) -> None:
     made = decoder(Vocabulary.of([Digits("a", 6)]))
     hidden, targets = torch.randn(20, 16), torch.randint(12, (20,))
     with torch.no_grad():
-        nats, _ = outputs.nats(made, hidden, targets)
+        nats = outputs.nats(made, hidden, targets)
         expected = torch.nn.functional.cross_entropy(made.logits(hidden), targets, reduction="none")
     np.testing.assert_array_equal(nats, expected)
 
@@ -72,9 +72,9 @@ def test_of_one_modality_all_compete(outputs: Outputs) -> None:
 def test_smoothing_is_shared_by_what_competes() -> None:
     made, outputs = decoder(SEVERAL), Outputs(SEVERAL, Causal())
     hidden, target = torch.randn(1, 16), SEVERAL.block("b").first_content
-    found = outputs.nats(made, hidden, torch.tensor([target]), smoothing=0.3)[0].detach()
+    found = outputs.nats(made, hidden, torch.tensor([target]), smoothing=0.3).detach()
     rows = range(SEVERAL.block("b").end, SEVERAL.size)  # the end, then the content
-    each = [float(outputs.nats(made, hidden, torch.tensor([row]))[0].detach()) for row in rows]
+    each = [float(outputs.nats(made, hidden, torch.tensor([row])).detach()) for row in rows]
     assert float(found) == pytest.approx(0.7 * each[1] + 0.3 * np.mean(each), rel=1e-5)
 
 

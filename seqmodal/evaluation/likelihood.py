@@ -213,7 +213,7 @@ def _score(
     nll, best, at = [hidden.new_zeros(0, dtype=torch.float32)], [targets.new_zeros(0, dtype=torch.bool)], 0
     rows = 64
     while at < len(targets):
-        found, hit = outputs.nats(decoder, hidden[at : at + rows], targets[at : at + rows])
+        found, hit = outputs.nats_and_hits(decoder, hidden[at : at + rows], targets[at : at + rows])
         nll.append(found)
         best.append(hit)
         at += rows

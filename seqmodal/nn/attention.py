@@ -17,6 +17,9 @@ from seqmodal.nn.norm import rms_norm
 from seqmodal.nn.position import Angles, RelativeScores, layer_scores, rotate
 from seqmodal.nn.state import CacheCall, MemoryCall
 
+SHORT = 256
+"""Queries up to which learning in bfloat16 on a CPU multiplies plainly: the fused kernel took two to six times as long
+over 36, forward and back, and less beyond 512."""
 QUERY_BLOCK = 256
 """Queries whose scores are held at once where positions add to the scores."""
 
@@ -108,8 +111,7 @@ class Attention(nn.Module):
         elif layout.in_blocks and layout.seen is not None:
             y = blocked_attention(q, k, v, layout.seen, layout.window)
         else:
-            grouped, causal = self.num_kv_heads != self.num_heads, layout.seen is None and q.shape[2] > 1
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.seen, is_causal=causal, enable_gqa=grouped)
+            y = attend(q, k, v, layout.seen)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -147,6 +149,28 @@ class Attention(nn.Module):
         return share @ v + self.scores.mixed(share, query, key)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """Softmax attention, (B, H, T, K) by (B, G, S, K) to (B, H, T, K).
+
+    Args:
+        seen: who sees whom, (…, T, S) bool; None: the last query sees all keys, each before it one less.
+    """
+    length = q.shape[2]
+    if q.is_cpu and length <= SHORT and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        if seen is None:
+            seen = torch.ones(length, length, dtype=torch.bool).tril()
+        return products(q, k, v, seen)
+    grouped, causal = k.shape[1] != q.shape[1], seen is None and length > 1
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, enable_gqa=grouped)
+
+
+def products(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Attention as two plain products, which a CPU with bfloat16 units computes faster than the fused kernel."""
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) if t.shape[1] != q.shape[1] else t for t in (k, v))
+    scores = (q @ k.mT).mul(q.shape[-1] ** -0.5).masked_fill(~seen, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
 def block_masks(length: int, window: int, mask: Mask | None, device: torch.device) -> Tensor:
     """Who sees whom inside the blocks of `blocked_attention`: (B·n, 1, W, 2W), or (n, 1, W, 2W) without a mask."""
     blocks = -(-length // window)
@@ -171,7 +195,7 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, window: int
         q: (B, H, T, K); k, v: (B, G, T, K).
         seen: from `block_masks`.
     """
-    batch, heads, length, width = q.shape
+    batch, heads, length, _ = q.shape
     blocks = -(-length // window)
     q, k, v = (F.pad(t, (0, 0, 0, blocks * window - length)).unflatten(2, (blocks, window)) for t in (q, k, v))
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (B, n, H, W, K)
@@ -180,9 +204,7 @@ def blocked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, window: int
     if seen.shape[0] != len(q):
         seen = seen.repeat(batch, 1, 1, 1)
     if q.device.type == "cpu":
-        k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) if t.shape[1] != heads else t for t in (k, v))
-        scores = (q @ k.transpose(-1, -2)).mul(width**-0.5).masked_fill(~seen, float("-inf"))
-        y = scores.softmax(-1) @ v
+        y = products(q, k, v, seen)
     else:
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=k.shape[1] != heads)
     y = y.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)  # (B, H, n·W, K)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
 from seqmodal.nn.attention import Attention, Layout
+from seqmodal.nn.dropout import dropout
 from seqmodal.nn.feed_forward import FeedForward
 from seqmodal.nn.norm import make_norm
 
@@ -33,4 +33,4 @@ class Block(nn.Module):
         return self.ffn_norm(x + self._drop(self.feed_forward(x)))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return dropout(x, self.dropout, self.training)

@@ -112,6 +112,8 @@ class Linear(nn.Linear):
 def together(x: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
     """What each layer makes of one input, read as one where `linear` reads a copy."""
     if not _suits(x, layers[0].weight):
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each layer
         return tuple(layer(x) for layer in layers)
     whole = linear(x, *((layer.weight, layer.bias) for layer in layers))
     return whole.split([layer.out_features for layer in layers], dim=-1)

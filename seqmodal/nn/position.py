@@ -69,18 +69,20 @@ def embedding_position(config: DecoderConfig) -> nn.Module | None:
 
 
 def rotary_angles(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) -> Angles | None:
-    """Cosine and sine for (…, T) positions, two tensors (…, T, K / 2); None where positions are not rotary."""
+    """For `rotate`, of (…, T) positions, two tensors (…, T, K): cosines twice, sines with either sign; None where
+    positions are not rotary."""
     if not isinstance(config.position, Rotary):
         return None
     angle = _angle(positions, config.head_dim, config.position.base)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turn x (B, H, T, K) by its angles (Su et al. 2021); the pairs are channel i and channel i + K/2."""
-    cos, sin = (a.unsqueeze(-3) for a in angles)  # (…, 1, T, K/2)
+    cos, sin = (a.unsqueeze(-3) for a in angles)  # (…, 1, T, K)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
 # --- on the scores ----------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def read(
     output = decoder(batch["ids"], batch.get("positions"), mask=mask, extra=added(inputs, batch), state=memory)
     counts = batch["weight"] > 0
     hidden, targets = output.hidden[counts], batch["targets"][counts]
-    nats = (outputs or Outputs.all()).nats(decoder, hidden, targets, smoothing)[0]
+    nats = (outputs or Outputs.all()).nats(decoder, hidden, targets, smoothing)
     after = output.state if isinstance(output.state, SegmentMemory) else None
     return Read(nats, targets, batch["weight"][counts], output.aux_loss, after)
 
