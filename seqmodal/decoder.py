@@ -244,8 +244,8 @@ class Decoder(nn.Module):
                 raise ConfigError("a tally and an order of one's own do not go together: counters go by the layout")
             tally = self.tally.counts(ids, document=document)
         return Layout(
-            at, at, window, seen, in_blocks, causal, angles, angles, self.shared_scores,
-            self._shifted(ids, document, mask), tally,
+            at, at, window, seen, in_blocks, causal, angles, shared_scores=self.shared_scores,
+            before=self._shifted(ids, document, mask), tally=tally,
         )  # fmt: skip
 
     def _remembering(self, ids: Tensor, mask: Mask | None, memory: SegmentMemory) -> Layout:
@@ -315,7 +315,8 @@ class Decoder(nn.Module):
             tally = self.tally.counts(ids, carry=call.tally, present=present)
             call.keep_tally(tally)
         return Layout(
-            query, key, window, seen, False, span is None, angles, angles, self.shared_scores, before, tally, call
+            query, key, window, seen, False, span is None, angles, shared_scores=self.shared_scores, before=before,
+            tally=tally, cache=call,
         )  # fmt: skip
 
     def _shifted(self, ids: Tensor, document: Tensor | None, mask: Mask | None = None) -> tuple[Tensor, ...]:

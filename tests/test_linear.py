@@ -11,13 +11,17 @@ import torch
 import torch.nn.functional as F
 
 from seqmodal.nn import linear as module
-from seqmodal.nn.linear import MOST_ROWS, PATIENCE, Linear, linear, together
+from seqmodal.nn.linear import MOST_ROWS, PATIENCE, Linear, linear, side_by_side
 
 
 @pytest.fixture
 def layers() -> tuple[Linear, ...]:
     torch.manual_seed(0)
     return Linear(160, 128), Linear(160, 129), Linear(160, 65)
+
+
+def split(x: torch.Tensor, layers: tuple[Linear, ...]) -> tuple[torch.Tensor, ...]:
+    return side_by_side(x, *layers).split([layer.out_features for layer in layers], dim=-1)
 
 
 @pytest.mark.parametrize("shape", [(1, 160), (1, 1, 160), (8, 1, 160), (3, 5, 160), (MOST_ROWS + 1, 160)], ids=str)
@@ -30,11 +34,22 @@ def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, .
         for layer, expected in zip(layers * (PATIENCE + 1), wanted * (PATIENCE + 1), strict=True):
             torch.testing.assert_close(layer(x), expected)
         for _ in range(PATIENCE + 1):
-            for found, expected in zip(together(x, *layers), wanted, strict=True):
+            for found, expected in zip(split(x, layers), wanted, strict=True):
                 torch.testing.assert_close(found, expected)
                 assert found.shape == expected.shape
         torch.testing.assert_close(linear(x, (layers[0].weight, None)), F.linear(x, layers[0].weight))
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_gradients_are_those_of_plain_products(biased: bool) -> None:
+    torch.manual_seed(0)
+    layers, x = (Linear(16, 8, biased), Linear(16, 5, biased)), torch.randn(3, 4, 16, requires_grad=True)
+    plain = torch.cat([F.linear(x, layer.weight, layer.bias) for layer in layers], dim=-1)
+    wanted = [x, *layers[0].parameters(), *layers[1].parameters()]
+    both = [torch.autograd.grad(y.exp().sum(), wanted) for y in (side_by_side(x, *layers), plain)]
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_more_threads_than_weights_have_rows() -> None:
@@ -55,12 +70,12 @@ def test_a_copy_is_read_where_it_pays_and_nowhere_else(
     with torch.inference_mode():
         layers[0](torch.randn(MOST_ROWS + 1, 160))
         layers[2](torch.randn(2, 160))  # few weights
-        together(torch.randn(1, 160), *layers)  # one row reads the weights themselves
+        side_by_side(torch.randn(1, 160), *layers)  # one row reads the weights themselves
         copy.deepcopy(layers[0]).double()(torch.randn(2, 160, dtype=torch.float64))
         assert not made
         for _ in range(PATIENCE + 1):  # a prompt is read once; no copy is made for that
             assert module._copies.get(layers[0].weight) is None or module._copies[layers[0].weight].made is None
-            together(torch.randn(2, 160), *layers)
+            side_by_side(torch.randn(2, 160), *layers)
     assert made == [3] * (PATIENCE + 1) and module._copies[layers[0].weight].made is not None
 
 
@@ -70,10 +85,10 @@ def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None
     for number in range(3):
         with torch.no_grad():
             for _ in range(PATIENCE + 1):
-                together(x, *layers)
+                split(x, layers)
             getattr(layers[number], part).add_(1.0)  # not the first alone
             for _ in range(PATIENCE + 1):
-                found = together(x, *layers)
+                found = split(x, layers)
                 for layer, one in zip(layers, found, strict=True):
                     torch.testing.assert_close(one, F.linear(x, layer.weight, layer.bias))
 

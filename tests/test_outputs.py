@@ -51,7 +51,8 @@ def test_as_a_sum_written_out(objective: Objective, restricted: bool, data: st.D
     made, targets = decoder(vocabulary), data.draw(st.lists(st.integers(0, vocabulary.size - 1), max_size=12))
     hidden = torch.randn(len(targets), 16, generator=torch.Generator().manual_seed(len(targets)))
     with torch.no_grad():
-        nats, best = Outputs(vocabulary, objective).nats_and_hits(made, hidden, torch.tensor(targets, dtype=torch.int64))
+        ids = torch.tensor(targets, dtype=torch.int64)
+        nats, best = Outputs(vocabulary, objective).nats_and_hits(made, hidden, ids)
         for at, target in enumerate(targets):
             expected, likeliest = slow(made, vocabulary, hidden[at], target, restricted)
             assert float(nats[at]) == pytest.approx(expected, abs=1e-4)

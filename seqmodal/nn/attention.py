@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqmodal.config import DecoderConfig
-from seqmodal.nn.linear import Linear, together
+from seqmodal.nn.linear import Linear, side_by_side
 from seqmodal.nn.mask import Mask, attend_to_self_if_blind, visible
 from seqmodal.nn.norm import rms_norm
 from seqmodal.nn.position import Angles, RelativeScores, layer_scores, rotate
@@ -32,7 +32,7 @@ class Layout:
         query, key: positions, (T,) and (S,) where they are consecutive and all rows alike, else (B, T) and (B, S).
         seen: who sees whom, (…, T, S) bool; None: plain causality over `window`. With `in_blocks`, from `block_masks`.
         is_causal: whether no query sees a later key.
-        angles, key_angles: of rotary positions, for the queries and for the keys that this call computes.
+        angles: of rotary positions, for what this call computes; with a memory, `key_angles` are those of the keys.
         shared_scores: what all layers add to their scores, by positions.
         before: the ids one, two, … before each (B, T); -1: none.
         tally: the counters after each id (B, T, F), where the decoder counts.
@@ -93,17 +93,15 @@ class Attention(nn.Module):
         Returns:
             (B, T, D).
         """
+        kv, heads = self.num_kv_heads * self.head_dim, self.num_heads
         if context is x:
-            query, key, value = together(x, self.q_proj, self.k_proj, self.v_proj)
+            both = side_by_side(x, self.q_proj, self.k_proj, self.v_proj)
+            q, k = self._turned(both[..., :-kv], layout.angles).tensor_split((heads,), dim=2)
         else:
-            query, (key, value) = self.q_proj(x), together(context, self.k_proj, self.v_proj)
-        if extra_value is not None:
-            value = value + extra_value
-        q, k, v = self._split(query), self._split(key), self._split(value)
-        if self.normalise:
-            q, k = rms_norm(q), rms_norm(k)
-        if layout.angles is not None and layout.key_angles is not None:
-            q, k = rotate(q, layout.angles), rotate(k, layout.key_angles)  # (B, H, T, K), (B, G, S, K)
+            both = side_by_side(context, self.k_proj, self.v_proj)
+            q, k = self._turned(self.q_proj(x), layout.angles), self._turned(both[..., :kv], layout.key_angles)
+        value = both[..., -kv:] if extra_value is None else both[..., -kv:] + extra_value
+        q, k, v = (t.transpose(1, 2) for t in (q, k, self._split(value)))  # (B, H, T, K), (B, G, S, K) twice
         if layout.cache is not None:
             k, v = layout.cache.write(layer, k, v)
         if self.scores is not None or layout.shared_scores is not None:
@@ -115,7 +113,12 @@ class Attention(nn.Module):
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, H·K) -> (B, H, T, K)
+        return x.unflatten(-1, (-1, self.head_dim))  # (B, T, H·K) -> (B, T, H, K)
+
+    def _turned(self, x: Tensor, angles: Angles | None) -> Tensor:
+        """Queries or keys (B, T, H·K), normalised and rotated where that is asked for: (B, T, H, K)."""
+        x = rms_norm(self._split(x)) if self.normalise else self._split(x)
+        return x if angles is None else rotate(x, angles)
 
     def _with_scores(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         """Attention whose scores depend on positions, some queries at a time; training computes them twice."""

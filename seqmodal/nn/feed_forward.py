@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmodal.config import DecoderConfig
-from seqmodal.nn.linear import Linear, together
+from seqmodal.nn.linear import Linear, side_by_side
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -40,5 +40,5 @@ class FeedForward(nn.Module):
         """(B, T, D) to (B, T, D)."""
         if self.gate is None:
             return self.down(self.activation(self.up(x)))
-        gate, up = together(x, self.gate, self.up)
+        gate, up = side_by_side(x, self.gate, self.up).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)

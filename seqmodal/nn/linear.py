@@ -53,6 +53,10 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
     if _copies and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         first = maps[0][0]  # a step is on its way, and the fused optimizers do not raise versions
         _copies.pop(first if first._base is None else first._base, None)
+    learns, many = torch.is_grad_enabled(), x.numel() >= x.shape[-1] ** 2  # rows enough that weights are joined sooner
+    if len(maps) > 1 and (learns or many):  # and one product back as well: no gradients of x to be added up
+        biases = [bias for _, bias in maps if bias is not None]
+        return F.linear(x, torch.cat([weight for weight, _ in maps]), torch.cat(biases) if biases else None)
     parts = [F.linear(x, weight, bias) for weight, bias in maps]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
@@ -109,11 +113,6 @@ class Linear(nn.Linear):
         return linear(input, (self.weight, self.bias))
 
 
-def together(x: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
-    """What each layer makes of one input, read as one where `linear` reads a copy."""
-    if not _suits(x, layers[0].weight):
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # once, and not in each layer
-        return tuple(layer(x) for layer in layers)
-    whole = linear(x, *((layer.weight, layer.bias) for layer in layers))
-    return whole.split([layer.out_features for layer in layers], dim=-1)
+def side_by_side(x: Tensor, *layers: Linear) -> Tensor:
+    """What each layer makes of one input, (…, K) to (…, ΣN_i)."""
+    return linear(x, *((layer.weight, layer.bias) for layer in layers))

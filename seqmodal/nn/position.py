@@ -79,8 +79,8 @@ def rotary_angles(config: DecoderConfig, positions: Tensor, dtype: torch.dtype) 
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:
-    """Turn x (B, H, T, K) by its angles (Su et al. 2021); the pairs are channel i and channel i + K/2."""
-    cos, sin = (a.unsqueeze(-3) for a in angles)  # (…, 1, T, K)
+    """Turn x (B, T, H, K) by its angles (Su et al. 2021); the pairs are channel i and channel i + K/2."""
+    cos, sin = (a.unsqueeze(-2) for a in angles)  # (…, T, 1, K)
     first, second = x.chunk(2, dim=-1)
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
