@@ -5,6 +5,7 @@ and seeds.
 Printed is a table in Markdown: nats per character of the whole held-out part, the difference, and the time as a ratio.
 
     .venv/bin/python benchmarks/ablation.py --steps 1000 --seeds 2
+    .venv/bin/python benchmarks/ablation.py --bpe 4096              # byte pairs instead of characters
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from shakespeare import CONTEXT, MODEL, TRAINING, characters, ours
 
 from seqmodal.config import DecoderConfig, Learned, TrainingConfig
+from seqmodal.tokenizers.registry import tokenizer
 from seqmodal.training.hardware import keep_freed_memory
 
 WITHOUT: dict[str, tuple[DecoderConfig, TrainingConfig]] = {
@@ -37,19 +40,31 @@ WITHOUT: dict[str, tuple[DecoderConfig, TrainingConfig]] = {
 }
 
 
+def pairs(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `characters`, of a byte-pair encoding."""
+    text = path.read_text(encoding="utf-8")
+    parts = text[: (cut := int(0.9 * len(text)))], text[cut:]
+    encoding = tokenizer("text", vocab_size=size)
+    encoding.fit([parts[0]])
+    learned, held = (encoding.encode(part).astype(np.int64) for part in parts)
+    return learned, held
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tinyshakespeare/input.txt"))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--bpe", type=int, help="tokens of a byte-pair encoding, learned from the part to be learned")
     parser.add_argument("--only", nargs="+", default=list(WITHOUT))
     args = parser.parse_args()
-    text, held = characters(args.data)
+    text, held = characters(args.data) if args.bpe is None else pairs(args.data, args.bpe)
     keep_freed_memory()
-    print("| | nats per character | difference | time |\n|---|---|---|---|")
+    print(f"| | nats per {'character' if args.bpe is None else 'token'} | difference | time |\n|---|---|---|---|")
     whole = None
     for name in args.only:
         model, training = WITHOUT[name]
+        model = replace(model, vocab_size=args.bpe or model.vocab_size)
         with contextlib.redirect_stdout(io.StringIO()):
             curves = [ours(text, held, seed, args.steps, model, training, args.steps) for seed in range(args.seeds)]
         loss, seconds = (sum(curve[-1][part] for curve in curves) / len(curves) for part in (2, 1))

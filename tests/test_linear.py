@@ -65,23 +65,27 @@ def test_a_copy_is_read_where_it_pays_and_nowhere_else(
 ) -> None:
     made: list[int] = []
     real = module._copy_of
-    monkeypatch.setattr(module, "_copy_of", lambda maps: made.append(len(maps)) or real(maps))
+    monkeypatch.setattr(module, "_copy_of", lambda maps, packed: made.append(len(maps)) or real(maps, packed))
     layers[0](torch.randn(2, 160)).sum().backward()
     with torch.inference_mode():
         layers[0](torch.randn(MOST_ROWS + 1, 160))
         layers[2](torch.randn(2, 160))  # few weights
-        side_by_side(torch.randn(1, 160), *layers)  # one row reads the weights themselves
+        layers[0](torch.randn(1, 160))  # one row reads the weights themselves
         copy.deepcopy(layers[0]).double()(torch.randn(2, 160, dtype=torch.float64))
         assert not made
         for _ in range(PATIENCE + 1):  # a prompt is read once; no copy is made for that
-            assert module._copies.get(layers[0].weight) is None or module._copies[layers[0].weight].made is None
+            assert module._copies.get(layers[0].weight) is None or module._copies[layers[0].weight].packed is None
             side_by_side(torch.randn(2, 160), *layers)
-    assert made == [3] * (PATIENCE + 1) and module._copies[layers[0].weight].made is not None
+        copy_ = module._copies[layers[0].weight]
+        assert made == [3] * (PATIENCE + 1) and copy_.packed is not None and copy_.plain is None
+        side_by_side(torch.randn(1, 160), *layers)  # of several
+        assert copy_.plain is not None
 
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
-def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str) -> None:
-    x = torch.randn(2, 160)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_changed_weight_is_seen(layers: tuple[Linear, ...], part: str, rows: int) -> None:
+    x = torch.randn(rows, 160)
     for number in range(3):
         with torch.no_grad():
             for _ in range(PATIENCE + 1):
@@ -114,6 +118,6 @@ def test_rows_of_weights_that_learn_cost_the_whole_ones_their_copy():
     with torch.no_grad():
         for _ in range(PATIENCE + 1):
             layer(few)
-    assert module._copies[layer.weight].made is not None
+    assert module._copies[layer.weight].packed is not None
     linear(few, (layer.weight[8:300], None))
     assert layer.weight not in module._copies

@@ -22,13 +22,19 @@ PATIENCE = 2
 long as many products."""
 
 
+Joined = tuple[Tensor, Tensor | None]
+"""Weights below one another, and their biases."""
+
+
 @dataclass
 class _Copy:
-    """What weights were when they were first asked for, how often they have been, and the copy, weights and biases."""
+    """What weights were when they were first asked for, how often they have been, and the copies: for a few rows in the
+    layout of oneDNN, for one row as they are."""
 
     made_of: tuple[tuple[int, int], ...]
     calls: int = 0
-    made: tuple[Tensor, Tensor | None] | None = None
+    packed: Joined | None = None
+    plain: Joined | None = None
 
 
 _copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -40,15 +46,18 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
 
     While decoding, few rows meet each weight once, so that reading the weights is what takes the time, and libraries
     read them with one thread or in an order of little use. On a CPU in float32 one row is multiplied by a part of the
-    weights a thread. For a few rows the weights are copied once, side by side, in the blocked layout of oneDNN; a copy
-    is made anew when a weight has changed, and goes when the first weight goes or learns.
+    weights a thread; the weights of several maps are copied below one another for that. For a few rows the weights are
+    copied so too, in the blocked layout of oneDNN. A copy is made anew when a weight has changed, and goes when the
+    first weight goes or learns.
     """
     if _suits(x, maps[0][0]):
-        if x.numel() == x.shape[-1]:
-            parts = [_one_row(x.reshape(1, -1), weight, bias) for weight, bias in maps]
-            return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(*x.shape[:-1], -1)
-        if (copy := _copy_of(maps)) is not None:
-            y = torch.ops.mkldnn._linear_pointwise(x.reshape(-1, x.shape[-1]), *copy, "none", [], "")
+        one, rows = x.numel() == x.shape[-1], x.reshape(-1, x.shape[-1])
+        copy = maps[0] if one and len(maps) == 1 else _copy_of(maps, packed=not one)
+        if one:
+            y = _one_row(rows, *copy) if copy else torch.cat([_one_row(rows, *pair) for pair in maps])
+            return y.view(*x.shape[:-1], -1)
+        if copy is not None:
+            y = torch.ops.mkldnn._linear_pointwise(rows, *copy, "none", [], "")
             return y.view(*x.shape[:-1], -1)
     if _copies and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         first = maps[0][0]  # a step is on its way, and the fused optimizers do not raise versions
@@ -67,7 +76,7 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     The row goes in as a transposed one: that the column's second stride is K makes MKL three times as fast.
     """
     threads = torch.get_num_threads()
-    shared = len(weight) - len(weight) % threads
+    shared = weight.shape[0] - weight.shape[0] % threads
     if threads == 1 or not shared or not weight.is_contiguous():
         return F.linear(x, weight, bias).flatten()
     parts, column = weight[:shared].view(threads, -1, weight.shape[1]), x.t().expand(threads, -1, -1)
@@ -75,7 +84,7 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = torch.bmm(parts, column).flatten()
     else:
         y = torch.baddbmm(bias[:shared].view(threads, -1, 1), parts, column).flatten()
-    if shared == len(weight):
+    if shared == weight.shape[0]:
         return y
     rest = F.linear(x, weight[shared:], None if bias is None else bias[shared:])
     return torch.cat((y, rest.flatten()))
@@ -90,19 +99,23 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     return ONEDNN and not plain
 
 
-def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...]) -> tuple[Tensor, Tensor | None] | None:
+def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...], packed: bool) -> Joined | None:
     """The copy, where there is one by now."""
     made_of = tuple((part.data_ptr(), part._version) for pair in maps for part in pair if part is not None)
     copy: _Copy | None = _copies.get(maps[0][0])
     if copy is None or copy.made_of != made_of:
         copy = _copies[maps[0][0]] = _Copy(made_of)
     copy.calls += 1
-    if copy.made is None and copy.calls > PATIENCE:
+    made = copy.packed if packed else copy.plain
+    if made is None and copy.calls > PATIENCE:
         weights, biases = [weight for weight, _ in maps], [bias for _, bias in maps if bias is not None]
         whole = weights[0] if len(weights) == 1 else torch.cat(weights)
         bias = biases[0] if len(biases) == 1 else torch.cat(biases) if biases else None
-        copy.made = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS), bias
-    return copy.made
+        if packed:
+            made = copy.packed = torch.ops.mkldnn._reorder_linear_weight(whole, ROWS), bias
+        else:
+            made = copy.plain = whole, bias
+    return made
 
 
 class Linear(nn.Linear):
