@@ -32,6 +32,7 @@ from tokenizers_ext.text import (
 )
 
 SUFFIXES = (*TextTokenizer.suffixes, ".jsonl", ".ndjson")
+KINDS = ("text", "characters", "bytes")
 LONGEST = 16 << 20
 """Characters of a document; a longer file becomes several, one after the other."""
 LEARNED_FROM = 64 << 20
@@ -84,6 +85,8 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     one, else all; none is dropped.
     """
     held = _held(config, tokenizers)
+    if held is not None and not evaluated and config.tokenizer not in KINDS:
+        raise ConfigError(f"tokenizer is {config.tokenizer}, and the model has its own; leave it out")
     if config.data is None:
         return _built_in(config, held)
     roots, found = input_files(config.data, SUFFIXES, config.exclude, "text", evaluated=evaluated)
@@ -115,6 +118,12 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
                 skipped.append(left_out(path, error.reason, config.strict))
 
     return Corpus([chosen], documents(), skipped, facts)
+
+
+def read_beside(config: Config) -> list[Path]:
+    """The folder of the tokenizer."""
+    place = Path(config.tokenizer).expanduser()
+    return [place] if config.tokenizer not in KINDS and place.exists() else []
 
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
@@ -259,7 +268,7 @@ def _built_in(config: Config, held: Any) -> Corpus:
     """Python's own reference, in English; a topic that mostly stands inside others is left out."""
     from pydoc_data.topics import topics
 
-    config.without_files("text")
+    config.without_files("text", "field", "errors")
     kept: dict[str, str] = {}
     seen: set[str] = set()
     for name in sorted(topics, key=lambda name: (-len(topics[name]), name)):

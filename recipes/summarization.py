@@ -72,6 +72,8 @@ class Config(RecipeConfig):
         for name in ("article", "beams", "no_repeat", "summary_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.length_penalty < float("inf"):
+            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be 0 or a positive number")
         self.means_nothing(
             "summaries, which are searched for", "sampling.seconds", "sampling.temperature", "sampling.top_p"
         )
@@ -98,6 +100,8 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     on, they are those of the folder's own test part where it has one, else all; none is dropped.
     """
     held = _held(config, tokenizers)
+    if held is not None and not evaluated and config.tokenizer != "text":
+        raise ConfigError(f"tokenizer is {config.tokenizer}, and the model has its own; leave it out")
     if config.data is None:
         return _built_in(config, held)
     roots, found = input_files(config.data, SUFFIXES, config.exclude, "file of articles", evaluated=evaluated)
@@ -108,14 +112,14 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
         splits = dict.fromkeys(files, "valid")
     else:
         splits = split_files(roots, {path: float(file.characters) for path, file in files.items()}, config.valid_share)
-    every = 0 if evaluated or len(files) > 1 else round(1 / (config.valid_share or 0.1))
+    share = 0.0 if evaluated or len(files) > 1 else config.valid_share or 0.1  # of each run of articles
 
     def articles(split: str | None = None) -> Iterator[tuple[str, str, Article]]:
         """Name, split and article, of one split or of all."""
         for path in files:
             usable = (found for found in read_articles(path, config) if not isinstance(found, BadInput))
             for number, article in enumerate(usable):
-                part = "valid" if every and number % every == every - 1 else splits[path]
+                part = "valid" if int((number + 1) * share) > int(number * share) else splits[path]
                 if split in (None, part):
                     yield f"{path}:{number + 1}", part, article
 
@@ -134,6 +138,12 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
             yield from _documents(chosen, config, article, name, split, facts)
 
     return Corpus([chosen], documents(), skipped, facts)
+
+
+def read_beside(config: Config) -> list[Path]:
+    """The folder of the tokenizer."""
+    place = Path(config.tokenizer).expanduser()
+    return [place] if config.tokenizer != "text" and place.exists() else []
 
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
@@ -317,7 +327,7 @@ def _kept(store: Store, tokenizer: Any, most: int) -> list[Article]:
 
 def _built_in(config: Config, held: Any) -> Corpus:
     """Docstrings of what is installed; whole modules are held out."""
-    config.without_files("text", "text", "summary")
+    config.without_files("text", "text", "summary", "errors")
     found = [(one.module, Article("\n".join(sentences(one.rest)), (one.first,))) for one in docstrings()]
     splits = {module: "valid" if hashlib.sha256(module.encode()).digest()[0] < 20 else "train" for module, _ in found}
     learned = [article for module, article in found if splits[module] == "train"]

@@ -3,6 +3,8 @@ from texts side by side; number words where none are given."""
 
 from __future__ import annotations
 
+import csv
+import re
 import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -15,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqmodal.config import DecoderConfig, Objective, Prefix, RecipeConfig, SamplingConfig
-from seqmodal.data.corpus import Corpus
+from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.parallel import Part, find_parts, hold_back
 from seqmodal.data.source import Skipped, given_paths, watch
 from seqmodal.data.split import left_out, need_some
@@ -23,19 +25,18 @@ from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
 from tokenizers_ext.tags import TagTokenizer
-from tokenizers_ext.text import TextTokenizer, aligned, column_names, table
+from tokenizers_ext.text import TABLES, TextTokenizer, aligned, column_names, table
 
 NEXT = "translate"
 """The verb that uses a run."""
-TABLES = (".tsv", ".jsonl", ".ndjson")
 TASK, SOURCE, TARGET = "task", "source", "target"
 """Columns of a table of tasks."""
 TO = ">"
 """Between two languages, in the name of what is asked."""
 LEARNED_FROM = 64 << 20
 """Characters that merges are learned from, at most."""
-JUDGED = 2000
-"""Held-out texts of each direction and task that are answered by `judge`, at most: evenly taken."""
+JUDGED = 5000
+"""Held-out texts of each direction and task that are answered by `judge`, at most: evenly taken, which is told."""
 SHOWN = 8
 """Texts in a sample."""
 SMALL, NUMBERS, BELOW, TOKENS = 1000, 11_000, 100_000, 500
@@ -77,6 +78,10 @@ class Config(RecipeConfig):
             raise ConfigError(f"vocab_size is {self.vocab_size}; it must be at least 256, or 0 to have it chosen")
         if self.longest < 1 or self.beams < 1:
             raise ConfigError(f"longest is {self.longest} and beams {self.beams}; both must be at least 1")
+        if not 0 <= self.length_penalty < float("inf"):
+            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be 0 or a positive number")
+        if self.data is not None:
+            self.means_nothing("data of one's own", "example")
         if self.errors not in ("strict", "replace") or self.example not in ("numbers", "tasks"):
             raise ConfigError(
                 f"errors is {self.errors!r} and example {self.example!r}; they are strict or replace, numbers or tasks"
@@ -124,13 +129,19 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     part where there is one, else all; none is dropped.
     """
     pairs, skipped = _built_in(config) if config.data is None else _read(config, evaluated)
+    found = len(pairs)
     if not evaluated:
         pairs = _split(_without_copies(pairs), config)
-    held = {tokenizer.name: tokenizer for tokenizer in tokenizers}
-    text = held.get("text") or _fitted(config, pairs)
-    tags = held.get("tags") or TagTokenizer(sorted({pair.tag for pair in pairs}))
+    text = shared(tokenizers, "text")
+    if text is not None and config.vocab_size not in (0, text.to_dict()["vocab_size"]):
+        raise ConfigError(
+            f"vocab_size is {config.vocab_size}, and that of the model {text.to_dict()['vocab_size']}; leave it out"
+        )
+    text = text or _fitted(config, pairs)
+    tags = _tags(pairs, tokenizers, evaluated)
     facts: dict[str, Any] = {
         **{f"pairs {kind}": count for kind, count in sorted(Counter(pair.kind for pair in pairs).items())},
+        "copies": found - len(pairs),
         "tokenizer": f"{text.name}, {text.vocab_size:,} tokens",
     }
     encode = lru_cache(maxsize=64)(text.encode)  # of the directions of one row
@@ -149,7 +160,13 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
                 continue
             yield _document(text, tags, pair, source, target)
 
-    return Corpus([text, tags], documents(), skipped, facts)
+    return Corpus([text, *tags], documents(), skipped, facts)
+
+
+def read_beside(config: Config) -> list[Path]:
+    """Files that the corpus is made of and that `data` does not name: those which belong to a single one."""
+    roots = given_paths(config.data) if config.data is not None else []
+    return [path for root in roots if len(roots) == 1 and root.is_file() for path in root.parent.glob(f"{root.stem}.*")]
 
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
@@ -164,10 +181,12 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
         return {}
     found = likelihood_of(model, held, config.objective, 32)
     metrics = {"nats_per_token": found.nats / found.count}
-    for kind, sources, targets, tag in _held_out(model, held, JUDGED):
+    for kind, sources, targets, tag, there in _held_out(model, held, JUDGED):
+        if len(sources) < there:
+            print(f"{kind}: judged on {len(sources):,} of {there:,} texts, evenly taken", file=sys.stderr)
         how = {"beams": config.beams, "length_penalty": config.length_penalty}
         made = answers(model, sources, tag, progress=_progress(kind), **how)
-        name = kind.replace(TO, "_")
+        name = re.sub(r"[^\w.-]+", "_", kind)
         if TO in kind and config.data is not None:  # a number is too short for BLEU
             scores = translation_scores(made, targets)
             metrics |= {f"bleu_{name}": scores.bleu, f"chrf_{name}": scores.chrf}
@@ -176,8 +195,10 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
             ):
                 print(f"{kind}: {measure} {value:.2f} ({signature})", file=sys.stderr)
         metrics[f"{'exact' if TO in kind else 'accuracy'}_{name}"] = exact_share(made, targets)
-        lines = ["source\treference\tanswer", *map("\t".join, zip(sources, targets, made, strict=True))]
-        (folder / f"answers_{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with open(folder / f"answers_{name}.tsv", "w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file, "excel-tab", lineterminator="\n")
+            rows.writerow(("source", "reference", "answer"))
+            rows.writerows(zip(sources, targets, made, strict=True))
     return metrics
 
 
@@ -189,7 +210,7 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     if not place.is_dir():
         return []
     told = []
-    for kind, sources, targets, tag in _held_out(model, Store(place), SHOWN):
+    for kind, sources, targets, tag, _ in _held_out(model, Store(place), SHOWN):
         made = answers(model, sources, tag, beams=config.beams, length_penalty=config.length_penalty)
         for source, target, answer in zip(sources, targets, made, strict=True):
             told.append(f"{kind}\n  source     {source}\n  reference  {target}\n  answer     {answer}\n")
@@ -225,7 +246,14 @@ def _read(config: Config, evaluated: bool) -> tuple[list[_Pair], list[Skipped]]:
         if bad or len(pairs) == before:
             more = f"; in all {bad:,} lines are left out, {len(pairs) - before:,} pairs are used" if bad else ""
             skipped.append(left_out(part.path, first + more, config.strict))
-    need_some(pairs, [part.path for part in parts], skipped, roots, "file")
+    files = [path for part in parts for path in part.files.values() or [part.path]]
+    need_some(pairs, files, skipped, roots, "file")
+    missing = [] if evaluated else sorted({d.replace("-", TO) for d in config.directions} - {p.kind for p in pairs})
+    if missing:
+        raise ConfigError(
+            f"of the direction {missing[0].replace(TO, '-')} there is not one pair; there are "
+            f"{', '.join(sorted({pair.kind.replace(TO, '-') for pair in pairs}))}"
+        )
     return pairs, skipped
 
 
@@ -235,7 +263,7 @@ def _pairs_of(part: Part, config: Config, languages: Sequence[str]) -> Iterator[
         names, tasks = tuple(part.files), False
         rows = aligned(part.files, config.errors)
     else:
-        names = config.languages or column_names(part.path, config.errors)
+        names = column_names(part.path, config.errors, config.languages)
         tasks = SOURCE in names and TARGET in names
         rows = table(part.path, names, config.errors)
     wanted = [] if tasks else config.wanted(names)
@@ -249,13 +277,18 @@ def _pairs_of(part: Part, config: Config, languages: Sequence[str]) -> Iterator[
         if isinstance(texts, BadInput):
             yield texts.reason
             continue
-        asked = [(texts.get(TASK, TARGET), SOURCE, TARGET)] if tasks else [(f"{a}{TO}{b}", a, b) for a, b in wanted]
+        asked = [(f"{a}{TO}{b}", a, b) for a, b in wanted]
+        if tasks:
+            asked = [(" ".join((texts.get(TASK, "") if TASK in names else TARGET).split()), SOURCE, TARGET)]
         for kind, a, b in asked:
-            if texts[a] and texts[b] and kind:
+            if texts.get(a) and texts.get(b) and kind:
                 yield _Pair(kind, kind.partition(TO)[2] or kind, texts[a], texts[b], number, "", where)
             elif any(texts.values()):
                 empty = next(name for name in (a, b, TASK) if not texts.get(name))
-                yield f"line {number:,} has nothing in {empty}"
+                if empty in texts:
+                    yield f"line {number:,} has nothing in {empty}"
+                else:
+                    yield f"line {number:,} has no field {empty!r}; its fields are: {', '.join(map(repr, texts))}"
 
 
 def _without_copies(pairs: Sequence[_Pair]) -> list[_Pair]:
@@ -302,20 +335,40 @@ def _fitted(config: Config, pairs: Sequence[_Pair]) -> TextTokenizer:
 def _document(text: Any, tags: Any, pair: _Pair, source: np.ndarray, target: np.ndarray) -> Document:
     from seqmodal.model.answers import asked
 
-    given = asked(source, tags.encode(pair.tag))
-    return Document((*given, Segment(text.name, target)), f"{pair.kind}: {pair.where}", pair.split)
+    given = asked(source, pair.tag, tags)
+    return Document((*given, Segment(text.name, target)), f"{pair.kind}\t{pair.where}", pair.split)
 
 
-def _held_out(model: Any, store: Store, most: int) -> Iterator[tuple[str, list[str], list[str], str]]:
-    """Of each direction and task: its name, the sources and targets of at most so many documents, and the tag."""
+def _tags(pairs: Sequence[_Pair], tokenizers: Sequence[Any], evaluated: bool) -> list[Any]:
+    """Those of a model, and one of what it is never asked yet."""
+    from seqmodal.model.answers import TAGS, tokenizers_of_tags
+
+    held = tokenizers_of_tags(tokenizers)
+    known = [name for one in held for name in one.names]
+    new = sorted({pair.tag for pair in pairs} - set(known))
+    if not new:
+        return held
+    if evaluated and known:
+        first = next(pair for pair in pairs if pair.tag == new[0])
+        raise BadInput(
+            first.where, f"{new[0]!r} is asked for, and the model learned {', '.join(known)}",
+            "leave such pairs out, or train on them: seqmodal train translation --init RUN --data …",
+        )  # fmt: skip
+    return [*held, TagTokenizer(new, f"{TAGS}{len(held) + 1}" if held else TAGS)]
+
+
+def _held_out(model: Any, store: Store, most: int) -> Iterator[tuple[str, list[str], list[str], str, int]]:
+    """Of each direction and task: its name, the sources and targets of at most so many documents, the tag, and how many
+    documents there are."""
     kinds: dict[str, list[int]] = {}
     for number, name in enumerate(store.names):
-        kinds.setdefault(name.partition(": ")[0], []).append(number)
+        kinds.setdefault(name.partition("\t")[0], []).append(number)
     decode = model.tokenizer("text").decode
     for kind, numbers in kinds.items():
         documents = [store[number].segments for number in numbers[:: -(-len(numbers) // most)]]
-        (tag,) = model.tokenizer("tags").decode(documents[0][1].ids)
-        yield kind, [decode(one[0].ids) for one in documents], [decode(one[2].ids) for one in documents], tag
+        (tag,) = model.tokenizer(documents[0][1].block).decode(documents[0][1].ids)
+        sources, targets = ([decode(one[at].ids) for one in documents] for at in (0, 2))
+        yield kind, sources, targets, tag, len(numbers)
 
 
 def _progress(what: str) -> Any:
@@ -334,7 +387,7 @@ def _built_in(config: Config) -> tuple[list[_Pair], list[Skipped]]:
     """Number words."""
     from num2words import num2words
 
-    names = ("exclude", "strict", "languages", "directions")
+    names = ("exclude", "strict", "languages", "directions", "errors")
     config.means_nothing("the built-in example", *names, do="give --data, or leave it out")
     others = np.random.default_rng(0).choice(np.arange(SMALL, BELOW), NUMBERS, replace=False).tolist()
     pairs = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seqmodal.data.parallel import find_parts, hold_back
 from seqmodal.errors import BadInput
-from tokenizers_ext.text import aligned, column_names, is_table, table
+from tokenizers_ext.text import aligned, column_names, table
 
 TABLES = (".tsv", ".jsonl")
 CELL = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t\r\n\ufeff"), min_size=1).map(str.strip)
@@ -43,18 +43,29 @@ def test_a_table_and_aligned_files_give_what_was_written(rows: list[tuple[str, s
 
 
 def test_json_lines_are_a_table_too(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", '\n{"task": "t", "source": "a", "target": "b"}\n{"task": "t", "source": 3}\n7\n')
+    lines = '\n{"task": "t", "n": 1, "source": "a"}\n{"source": " c", "target": "b"}\n{"source": 3}\n7\n'
+    path = write(tmp_path / "a.jsonl", lines + '{"source": "\\ud800"}\n')
     packed = tmp_path / "b.jsonl.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     for one in (path, packed):
-        assert is_table(one) and column_names(one) == ("task", "source", "target")
-        (first, good), (second, lacks), (third, odd) = table(one, ("source", "target"))
-        assert (first, second, third) == (2, 3, 4) and good["target"] == "b"
-        assert "line 3 has no field 'target'; its fields are: 'task', 'source'" in str(lacks) and "int" in str(odd)
-    ((_, typed),) = table(write(tmp_path / "c.jsonl", '{"a": "x", "b": 3}'), ("a", "b"))
-    assert "line 1: the field 'b' is a int and no text" in str(typed)
-    with pytest.raises(BadInput, match="not one object"):
-        column_names(write(tmp_path / "d.jsonl", "7\n"))
+        assert column_names(one) == ("task", "source", "target")  # of all objects, those that are texts
+        rows = dict(table(one, ("source", "target")))
+        assert rows.pop(2) == {"source": "a"} and rows.pop(3) == {"source": "c", "target": "b"}
+        told = [rows[number].reason for number in (4, 5, 6)]  # type: ignore[union-attr]
+        assert "line 4: the field 'source' is a int and no text" in told[0] and "line 5 is a int" in told[1]
+        assert "line 6: the field 'source' holds half of a surrogate pair" in told[2]
+        assert dict(table(one, ("source",), "replace"))[6] == {"source": "?"}
+    with pytest.raises(BadInput, match="not one object with a text"):
+        column_names(write(tmp_path / "d.jsonl", '7\n{"a": 3}\n'))
+
+
+def test_names_that_are_wanted_are_a_header_or_stand_for_one(tmp_path: Path) -> None:
+    named, bare = write(tmp_path / "a.tsv", "de\ten\tfr\nja\tyes\toui\n"), write(tmp_path / "b.tsv", "ja\tyes\n")
+    assert column_names(named, wanted=("en", "de")) == column_names(named) == ("de", "en", "fr")
+    assert column_names(bare, wanted=("de", "en")) == ("de", "en")
+    twice = write(tmp_path / "c.tsv", "de\tde\ten\n")
+    assert column_names(twice, wanted=("de", "en")) == ("de", "en")
+    assert column_names(write(tmp_path / "d.jsonl", '{"en": "a", "de": "b"}\n'), wanted=("de", "en")) == ("en", "de")
 
 
 def test_lines_that_lack_fields_are_told_and_the_others_kept(tmp_path: Path) -> None:

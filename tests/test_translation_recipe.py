@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import seqmodal
@@ -40,13 +39,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pairs(prepared: Prepared, split: str) -> list[tuple[str, str, str, str]]:
     """Kind, tag, source and target of each document."""
-    text, tags = prepared.tokenizers
+    text = prepared.tokenizers[0]
+    tags = {one.name: one for one in prepared.tokenizers[1:]}
     found, store = [], prepared.stores[split]
     for number, name in enumerate(store.names):
         source, tag, target = store[number].segments
         assert source.both_ways and (source.loss, tag.loss, target.loss) == (0, 0, 1)
-        (asked,) = tags.decode(tag.ids)
-        found.append((name.split(": ")[0], asked, text.decode(source.ids), text.decode(target.ids)))
+        (asked,) = tags[tag.block].decode(tag.ids)
+        found.append((name.split("\t")[0], asked, text.decode(source.ids), text.decode(target.ids)))
     return found
 
 
@@ -150,7 +150,7 @@ def test_bad_files_are_listed_and_the_good_beside_them_used(tmp_path: Path) -> N
     with pytest.raises(BadInput, match="is no UTF-8"):
         prepare(translation, Config(data=str(data), strict=True))
     alone = folder_of(tmp_path / "b", a__en="a\nb\n", a__de="A\n")
-    with pytest.raises(BadInput, match=r"none of 1 files can be used\n.*it ends after 1 lines"):
+    with pytest.raises(BadInput, match=r"none of 2 files can be used\n.*it ends after 1 lines"):
         prepare(translation, Config(data=str(alone)))
     one = folder_of(tmp_path / "c", a__en="a\n", a__de="A\n")
     assert len(prepare(translation, Config(data=str(one), directions=("en-de",))).stores["train"]) == 1
@@ -160,7 +160,9 @@ def test_what_cannot_be_set() -> None:
     for wrong, said in (
         ({"objective": Causal()}, "takes prefix"), ({"directions": ("ende",)}, "a direction is 'ende'"),
         ({"directions": ("en-de",), "languages": ("en", "fr")}, "not between the languages en, fr"),
-        ({"vocab_size": 9}, "at least 256"), ({"beams": 0}, "at least 1"), ({"example": "x"}, "numbers or tasks"),
+        ({"vocab_size": 9}, "at least 256"), ({"beams": 0}, "at least 1"),
+        ({"length_penalty": -1.0}, "0 or a positive number"),
+        ({"data": "a.tsv", "example": "tasks"}, "example means nothing"), ({"example": "x"}, "numbers or tasks"),
         ({"sampling": replace(Config().sampling, count=3)}, "sampling means nothing"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
@@ -286,4 +288,78 @@ def test_the_tokenizer_learns_from_the_training_part_alone(tmp_path: Path) -> No
     )  # fmt: skip
     text = prepare(translation, Config(data=str(data), vocab_size=400)).tokenizers[0]
     assert len(text.encode("zyxwvutsrq")) == 10 and len(text.encode("word")) < 4
-    assert np.array_equal(text.encode(secret), text.encode(secret))
+    assert text.decode(text.encode(secret)) == secret
+
+
+def test_languages_name_columns_and_never_turn_them_round(tmp_path: Path) -> None:
+    """A header that has them is one, in whatever order, and with columns beside them."""
+    rows = "".join(f"wort {n}\tword {n}\tmot {n}\n" for n in range(40))
+    (tmp_path / "a.tsv").write_text("de\ten\tfr\n" + rows)
+    how: dict[str, Any] = {"languages": ("en", "de"), "directions": ("en-de",), "data": str(tmp_path / "a.tsv")}
+    found = prepare(translation, Config(**how))
+    held = [pair for split in found.stores for pair in pairs(found, split)]
+    assert len(held) == 40 and all(kind == "en>de" and a[:5] == "word " and b[:5] == "wort " for kind, _, a, b in held)
+
+
+def test_a_direction_without_pairs_is_refused(tmp_path: Path) -> None:
+    data = folder_of(tmp_path / "a", a__en=ENGLISH, a__de=GERMAN)
+    with pytest.raises(ConfigError, match="of the direction en-xx there is not one pair; there are en-de"):
+        prepare(translation, Config(data=str(data), directions=("en-de", "en-xx")))
+    tasks = folder_of(tmp_path / "b", t__tsv="source\ttarget\n" + "".join(f"{w}\t{w}\n" for w in WORDS))
+    with pytest.raises(ConfigError, match="of the direction en-de there is not one pair; there are target"):
+        prepare(translation, Config(data=str(tasks), directions=("en-de",)))
+
+
+def test_a_field_that_is_missing_is_told_with_those_there_are(tmp_path: Path) -> None:
+    rows = [{"id": n, "en": f"word {n}", "de": f"wort {n}"} for n in range(30)]
+    del rows[0]["de"]
+    data = folder_of(tmp_path / "a", a__jsonl="".join(json.dumps(row) + "\n" for row in rows))
+    found = prepare(translation, Config(data=str(data), directions=("en-de",)))
+    assert found.facts["pairs en>de"] == 29
+    assert "line 1 has no field 'de'; its fields are: 'en'" in (found.folder / "skipped.csv").read_text()
+
+
+def test_a_file_beside_the_one_that_is_given_is_not_forgotten(tmp_path: Path) -> None:
+    """The cache goes by both."""
+    data = folder_of(tmp_path / "a", train__en=ENGLISH, train__de=GERMAN)
+    first = prepare(translation, Config(data=str(data / "train.en")))
+    (data / "train.de").write_text(GERMAN.replace("wort", "Wort"))
+    assert prepare(translation, Config(data=str(data / "train.en"))).folder != first.folder
+    assert len(translation.read_beside(Config(data=str(data / "train.en")))) == 2
+
+
+def test_names_of_tasks_may_be_anything(tmp_path: Path) -> None:
+    rows = [{"task": f"yes/no: {'ab'[n % 2]}", "source": f"line {n}\nand more", "target": "y\tn"} for n in range(60)]
+    data = folder_of(tmp_path / "a", a__jsonl="".join(json.dumps(row) + "\n" for row in rows))
+    run = seqmodal.train("translation", data=str(data), out=tmp_path / "run", vocab_size=300, **TINY)
+    assert {"accuracy_yes_no_a", "accuracy_yes_no_b"} < set(run.metrics)
+    told = list(csv.reader((tmp_path / "run" / "answers_yes_no_a.tsv").open(newline=""), "excel-tab"))
+    assert told[0] == ["source", "reference", "answer"] and {len(row) for row in told} == {3}
+    assert all(row[1] == "y\tn" and "\nand more" in row[0] for row in told[1:])
+
+
+def test_a_run_goes_on_with_another_language_and_task(tmp_path: Path) -> None:
+    data = folder_of(tmp_path / "a", a__en=ENGLISH, a__de=GERMAN)
+    first = seqmodal.train("translation", data=str(data), out=tmp_path / "one", vocab_size=300, **TINY)
+    more = folder_of(tmp_path / "b", a__en=ENGLISH, a__de=GERMAN, a__fr=GERMAN.replace("wort", "mot"))
+    go_on: dict[str, Any] = {"init": str(first.folder), "training": TINY["training"]}
+    with pytest.raises(ConfigError, match="vocab_size is 999, and that of the model 300"):
+        seqmodal.train("translation", data=str(more), out=tmp_path / "no", vocab_size=999, **go_on)
+    second = seqmodal.train("translation", data=str(more), out=tmp_path / "two", **go_on)
+    old, new = (seqmodal.load(run.folder) for run in (first, second))
+    assert tags_of(old) == ("de", "en") and tags_of(new) == ("de", "en", "fr")
+    for name in ("text", "tags"):
+        assert old.vocabulary.block(name) == new.vocabulary.block(name)
+    assert len(answers(new, ["word0 is a"], "fr")) == len(answers(new, ["word0 is a"], "de")) == 1
+    with pytest.raises(BadInput, match="'fr' is asked for, and the model learned de, en"):
+        judge_run(first.folder, data=str(more))
+    assert "bleu_en_fr" in judge_run(second.folder, data=str(more))
+
+
+def test_what_is_printed_beside_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The signatures, and how many of how many texts were judged."""
+    monkeypatch.setattr(translation, "JUDGED", 4)
+    data = folder_of(tmp_path / "a", a__en=ENGLISH, a__de=GERMAN)
+    seqmodal.train("translation", data=str(data), directions=("en-de",), out=tmp_path / "run", vocab_size=300, **TINY)
+    told = capsys.readouterr().err
+    assert "tok:13a" in told and "chrF2" in told and "en>de: judged on 3 of 6 texts, evenly taken" in told

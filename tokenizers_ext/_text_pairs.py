@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from seqmodal.errors import BadInput
 from tokenizers_ext._text_read import lines
 from tokenizers_ext._text_records import is_records, records
 
 TABLES = (".tsv", ".jsonl", ".ndjson")
+"""Suffixes, to which .gz may be added."""
+NAMING = 1000
+"""Objects of a .jsonl, the first, whose fields are its columns."""
 NAME = 32
 """Characters of the name of a column at most, so that a file without names is not taken for one with strange ones."""
 
@@ -19,27 +23,29 @@ Row = tuple[int, dict[str, str] | BadInput]
 """The line number, and the texts by column; or what is wrong with the line."""
 
 
-def is_table(path: str | PathLike[str]) -> bool:
-    """Whether a file is named as a table, with or without .gz behind."""
-    return str(path).lower().removesuffix(".gz").endswith(TABLES)
+def column_names(path: str | PathLike[str], errors: str = "strict", wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of a table's columns: its first line, or the fields of its first objects that hold text.
 
-
-def column_names(path: str | PathLike[str], errors: str = "strict") -> tuple[str, ...]:
-    """The names of a table's columns: its first line, or the fields of the first object that is one.
+    Args:
+        wanted: some of the names; a table whose first line lacks one of them has no such line, and these are its
+            columns.
 
     Raises:
         BadInput: for a file that is empty, or whose first line names nothing.
     """
     if is_records(path):
-        for _, record in records(path, (), errors):
-            if not isinstance(record, BadInput):
-                return tuple(record)
-        raise BadInput(path, "there is not one object in it")
+        some = islice((r for _, r in records(path, (), errors) if not isinstance(r, BadInput)), NAMING)
+        names = tuple(dict.fromkeys(name for r in some for name, value in r.items() if isinstance(value, str)))
+        if not names:
+            raise BadInput(path, "there is not one object with a text in it")
+        return names
     first = next(lines(path, errors), None)
     if first is None:
         raise BadInput(path, "the file is empty")
     names = tuple(name.strip() for name in first.split("\t"))
     odd = [name for name in names if not name or " " in name or len(name) > NAME]
+    if wanted and (not set(wanted) <= set(names) or odd or len(set(names)) < len(names)):
+        return tuple(wanted)
     if len(names) < 2 or odd or len(set(names)) < len(names):
         raise BadInput(
             path, f"line 1 is {first[:60]!r}, which does not name two columns parted by a tab",
@@ -49,20 +55,14 @@ def column_names(path: str | PathLike[str], errors: str = "strict") -> tuple[str
 
 
 def table(path: str | PathLike[str], names: Sequence[str], errors: str = "strict") -> Iterator[Row]:
-    """The rows of a table, each with all columns of these `names` at least; a line 1 that repeats them is none.
+    """The rows of a table by these columns, those of them that an object has; a line 1 that repeats them is none.
 
     Raises:
         BadInput: for a file that cannot be read on, as `lines`.
     """
     if is_records(path):
-        for number, record in records(path, names, errors):
-            if not isinstance(record, BadInput):
-                odd = next((name for name in names if not isinstance(record[name], str)), None)
-                if odd is not None:
-                    record = BadInput(
-                        path, f"line {number:,}: the field {odd!r} is a {type(record[odd]).__name__} and no text"
-                    )
-            yield number, record
+        for number, record in records(path, (), errors):
+            yield number, record if isinstance(record, BadInput) else _texts(path, number, record, names, errors)
         return
     for number, line in enumerate(lines(path, errors), 1):
         cells = [cell.strip() for cell in line.split("\t")]
@@ -73,6 +73,27 @@ def table(path: str | PathLike[str], names: Sequence[str], errors: str = "strict
             yield number, BadInput(path, f"line {number:,} has {said}; the columns are: {', '.join(names)}")
         else:
             yield number, dict(zip(names, cells, strict=True))
+
+
+def _texts(
+    path: str | PathLike[str], number: int, record: Mapping[str, Any], names: Sequence[str], errors: str
+) -> dict[str, str] | BadInput:
+    """The fields of these names, or what is wrong with one."""
+    found = {}
+    for name in names:
+        if name not in record:
+            continue
+        value = record[name]
+        if not isinstance(value, str):
+            return BadInput(path, f"line {number:,}: the field {name!r} is a {type(value).__name__} and no text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            if errors == "strict":
+                return BadInput(path, f"line {number:,}: the field {name!r} holds half of a surrogate pair")
+            value = value.encode("utf-8", "replace").decode()
+        found[name] = value.strip()
+    return found
 
 
 def aligned(paths: Mapping[str, Path], errors: str = "strict") -> Iterator[Row]:

@@ -151,7 +151,7 @@ def _decoded(part: bytes, errors: str, name: str, offset: int, line: int) -> str
         return part.decode("utf-8", errors)
     except UnicodeDecodeError as error:
         at, line = offset + error.start, line + part.count(b"\n", 0, error.start)
-        hint = "convert it to UTF-8, or read it with errors='replace'"
+        hint = "convert it to UTF-8, or read it with errors 'replace' (--errors replace)"
         if offset == 0 and part[:2] in (b"\xff\xfe", b"\xfe\xff"):
             hint = "it looks like UTF-16; convert it, for example with: iconv -f UTF-16 -t UTF-8"
         raise BadInput(name, f"byte 0x{part[error.start]:02X} at {at:,} (line {line:,}) is no UTF-8", hint) from error

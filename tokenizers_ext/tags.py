@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,12 +11,13 @@ from seqmodal.errors import BadInput, NotFitted
 
 
 class TagTokenizer:
-    """Names from a fixed list, a token each: languages to translate into, tasks to do."""
+    """Names from a fixed list, a token each: languages to translate into, tasks to do.
 
-    name: ClassVar[str] = "tags"
+    name: of the block; a model that learns further names later has them in a block of their own.
+    """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names = tuple(dict.fromkeys(names))
+    def __init__(self, names: Sequence[str] = (), name: str = "tags") -> None:
+        self.names, self.name = tuple(dict.fromkeys(names)), name
 
     def fit(self, items: Iterable[str | Sequence[str]]) -> None:
         """Take all names of some items, in the order in which they come first."""
@@ -43,11 +44,11 @@ class TagTokenizer:
         return [self.names[id] for id in np.asarray(ids, np.intp)]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"names": list(self.names)}
+        return {"names": list(self.names)} | ({"name": self.name} if self.name != "tags" else {})
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Self:
-        return cls(d["names"])
+        return cls(**d)
 
     def examples(self, rng: np.random.Generator) -> list[list[str]]:
         """No name, and all there are."""

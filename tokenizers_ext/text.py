@@ -17,14 +17,14 @@ import numpy as np
 from seqmodal.errors import BadInput, ConfigError, NotFitted
 from tokenizers_ext import _text_bpe, _text_files, _text_read
 from tokenizers_ext._text_bpe import CONTROL, GPT2_PATTERN, Bpe, suitable_size
-from tokenizers_ext._text_pairs import aligned, column_names, is_table, table
+from tokenizers_ext._text_pairs import TABLES, aligned, column_names, table
 from tokenizers_ext._text_read import lines, pieces
 from tokenizers_ext._text_records import is_records, records, texts
 from tokenizers_ext._text_stream import TextStream
 
 __all__ = [
-    "GPT2_PATTERN", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "aligned", "column_names",
-    "is_records", "is_table", "lines", "pieces", "records", "suitable_size", "table", "texts",
+    "GPT2_PATTERN", "TABLES", "ByteTokenizer", "CharacterTokenizer", "TextStream", "TextTokenizer", "aligned",
+    "column_names", "is_records", "lines", "pieces", "records", "suitable_size", "table", "texts",
 ]  # fmt: skip
 
 EXAMPLES = (
@@ -247,7 +247,9 @@ class CharacterTokenizer(_Text):
 
     def fit(self, items: Iterable[str]) -> None:
         """Learn which characters there are. Raises BadInput where there are none."""
-        seen = set().union(*_Counted(items))
+        seen: set[str] = set()
+        for item in _Counted(items):
+            seen.update(item)
         if not seen:
             raise BadInput("texts to fit on", "there is not one character", "give texts")
         self._codes = np.unique(_codes("".join(seen)))

@@ -76,7 +76,8 @@ def prepare(
     """The stores of a recipe's corpus, made once and kept in the cache; made again where they are damaged there.
 
     Args:
-        recipe: a module with `corpus(config, tokenizers, evaluated)`.
+        recipe: a module with `corpus(config, tokenizers, evaluated)`, and `read_beside(config)` where the corpus
+            depends on files or folders other than `data`.
         config: all but its `init`, `model`, `training`, `sampling` and `objective` bears on the corpus.
         tokenizers, vocabulary: those of a trained model. Its tokenizers are used where the corpus needs them; blocks
             are appended to its vocabulary for those it lacks, and none is renumbered.
@@ -160,8 +161,9 @@ def _key(
     digest = hashlib.sha256(json.dumps(made_by, default=str).encode())
     for path in _sources(recipe):
         digest.update(path.read_bytes())
-    if config.data is not None:
-        for path in sorted(path for root in given_paths(config.data) for path in all_files(root)):
+    beside = recipe.read_beside(config) if hasattr(recipe, "read_beside") else []
+    for root in (*(given_paths(config.data) if config.data is not None else ()), *beside):
+        for path in sorted(all_files(root)):
             if path.is_file():  # and no link to nowhere
                 stat = path.stat()
                 digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))

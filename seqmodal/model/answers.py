@@ -13,16 +13,22 @@ from seqmodal.model.made import Progress
 from seqmodal.sequence import Segment
 
 TEXT, TAGS = "text", "tags"
-"""Blocks of such a model."""
+"""Blocks of such a model; tags that it learned later stand in tags2 and so on."""
 BEAMS = 4
 MORE, LEAST = 2, 16
 """An answer has at most `MORE` tokens for each of the source, and `LEAST` beside them."""
 
 
-def asked(source: np.ndarray, tag: np.ndarray) -> tuple[Segment, Segment]:
-    """What stands before an answer: the source, seen both ways, then the tag of what is asked; ids of `text` and
-    `tags`."""
-    return Segment(TEXT, source, loss=0.0, both_ways=True), Segment(TAGS, tag, loss=0.0)
+def asked(source: np.ndarray, tag: str, tags: Sequence[Any]) -> tuple[Segment, Segment]:
+    """What stands before an answer: the source, ids of `text`, seen both ways, then the tag of what is asked, in the
+    block of the tokenizer that knows it."""
+    held = next(one for one in tags if tag in one.names)
+    return Segment(TEXT, source, loss=0.0, both_ways=True), Segment(held.name, held.encode(tag), loss=0.0)
+
+
+def tokenizers_of_tags(tokenizers: Sequence[Any]) -> list[Any]:
+    """Those of a model that are tags."""
+    return [one for one in tokenizers if one.name.rstrip("0123456789") == TAGS]
 
 
 def tags_of(model: Model) -> tuple[str, ...]:
@@ -31,9 +37,8 @@ def tags_of(model: Model) -> tuple[str, ...]:
     Raises:
         ConfigError: for a model that did not learn text to text.
     """
-    for tokenizer in model.tokenizers:
-        if tokenizer.name == TAGS:
-            return tuple(tokenizer.names)
+    if held := tokenizers_of_tags(model.tokenizers):
+        return tuple(name for tokenizer in held for name in tokenizer.names)
     names = ", ".join(tokenizer.name for tokenizer in model.tokenizers)
     raise ConfigError(f"this model makes {names} and was not trained by the recipe translation: it has no tags")
 
@@ -73,12 +78,12 @@ def answers(
         ConfigError: for a tag that the model has not learned, or a model without tags.
     """
     tag = chosen_tag(model, tag)
-    text, mark = model.tokenizer(TEXT), model.tokenizer(TAGS).encode(tag)
+    text, tags = model.tokenizer(TEXT), tokenizers_of_tags(model.tokenizers)
     context, fixed = model.decoder.config.max_seq_len, model.decoder.config.position.absolute
     most = max(8, context // 2 - 8 if fixed else 3 * context // 4)
     parts = [(number, ids) for number, source in enumerate(sources) for ids in _parts(text, source.strip(), most)]
     made = model.sample_each(
-        [asked(ids, mark) for _, ids in parts], to=TEXT, max_new_tokens=[_most(model, ids) for _, ids in parts],
+        [asked(ids, tag, tags) for _, ids in parts], to=TEXT, max_new_tokens=[_most(model, ids) for _, ids in parts],
         beams=beams, length_penalty=length_penalty, progress=progress,
     )  # fmt: skip
     found: list[list[str]] = [[] for _ in sources]
