@@ -37,8 +37,12 @@ LONGEST = 16 << 20
 """Characters of a document; a longer file becomes several, one after the other."""
 LEARNED_FROM = 64 << 20
 """Characters that merges are learned from, at most: pieces evenly taken from the training texts."""
+TOGETHER = 4 << 20
+"""Characters of texts that are encoded side by side, at least."""
 SHOWN = 256
 """Tokens of a sample."""
+_Text = tuple[list[str], str, str]
+"""A document's text in pieces, its name and its split."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,19 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     }
 
     def documents() -> Iterator[Document]:
+        enough = TOGETHER if hasattr(chosen, "encode_batch") else 0
+        waiting, size = list[_Text](), 0
         for path in watch(files, len(files), "tokenizing"):
             try:
                 for parts, held in _parts(path, config, files[path].cut):
-                    yield _document(chosen, parts, str(path), "valid" if held else splits[path])
+                    waiting.append((parts, str(path), "valid" if held else splits[path]))
+                    size += sum(map(len, parts))
+                    if size > enough:
+                        some, waiting, size = waiting, [], 0
+                        yield from _documents(chosen, some)
             except BadInput as error:  # a character that the model's tokenizer never saw; a file that has changed
                 skipped.append(left_out(path, error.reason, config.strict))
+        yield from _documents(chosen, waiting)
 
     return Corpus([chosen], documents(), skipped, facts)
 
@@ -258,10 +269,12 @@ def _ready(config: Config) -> Any:
     return TextTokenizer.load(place, errors=config.errors)
 
 
-def _document(tokenizer: Any, parts: list[str], name: str, split: str) -> Document:
-    many = getattr(tokenizer, "encode_batch", None)  # on all cores
-    ids = many(parts, threads=os.cpu_count() or 1) if many else [tokenizer.encode(part) for part in parts]
-    return Document((Segment(tokenizer.name, np.concatenate(ids)),), name, split)
+def _documents(tokenizer: Any, some: Sequence[_Text]) -> Iterator[Document]:
+    """Those of some texts, encoded on all cores where the tokenizer can."""
+    many, pieces = getattr(tokenizer, "encode_batch", None), [part for parts, _, _ in some for part in parts]
+    ids = iter(many(pieces, threads=os.cpu_count() or 1) if many else map(tokenizer.encode, pieces))
+    for parts, name, split in some:
+        yield Document((Segment(tokenizer.name, np.concatenate([next(ids) for _ in parts])),), name, split)
 
 
 def _built_in(config: Config, held: Any) -> Corpus:
@@ -292,4 +305,4 @@ def _built_in(config: Config, held: Any) -> Corpus:
         "tokenizer": f"{chosen.name}, {chosen.vocab_size:,} tokens",
         "source": "the reference that comes with Python",
     }
-    return Corpus([chosen], (_document(chosen, [kept[name]], name, splits[name]) for name in names), [], facts)
+    return Corpus([chosen], _documents(chosen, [([kept[name]], name, splits[name]) for name in names]), [], facts)

@@ -18,8 +18,9 @@ END = "(end of the text)"
 
 
 def explore(
-    model: Model, prompt: Any, console: Console, ask: Callable[[str], str] | None = None, count: int = 10
-) -> None:
+    model: Model, prompt: Any, console: Console, ask: Callable[[str], str] | None = None, count: int = 10,
+    to: str | None = None,
+) -> None:  # fmt: skip
     """Show the likeliest next tokens of a prompt; with `ask`, until the user leaves or picks the end.
 
     Args:
@@ -28,14 +29,15 @@ def explore(
         console: where to show them.
         ask: puts a question and returns the answer; EOFError is taken for leaving.
         count: how many tokens.
+        to: the block of text; may be left out where there is only one.
 
     Raises:
         ConfigError: for a model that makes no text.
     """
-    tokenizer = model.tokenizer()
+    tokenizer = model.tokenizer(to)
     ids = prompt_ids(tokenizer, prompt, None)
     while True:
-        found = model.next(ids, count)
+        found = model.next(ids, count, to=to)
         console.print(Text(tokenizer.decode(ids)), soft_wrap=True)
         console.print(table(found))
         picked = None if ask is None else _picked(found, ask, console)

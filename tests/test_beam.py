@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from seqmodal.config import DecoderConfig
+from seqmodal.config import DecoderConfig, Learned, Rotary
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
 from seqmodal.generation.beam import beam_search, penalty
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.loop import generate
 from seqmodal.generation.probability import Sampler
+from seqmodal.generation.reader import Reader
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 PROMPTS = [np.array([1]), np.array([3, 2, 0, 4, 1, 1, 2]), np.array([2, 2])]
 
 
-def tiny(seed: int = 3, **shape: int) -> Decoder:
+def tiny(seed: int = 3, **shape: Any) -> Decoder:
     """A small decoder whose every matrix says something, over five ids."""
     config = DecoderConfig(
         **{"vocab_size": 5, "d_model": 16, "num_layers": 2, "num_heads": 2, "max_seq_len": 64, **shape}
@@ -87,6 +89,25 @@ def test_one_beam_is_greedy():
     plain = generate(decoder, PROMPTS[:1], sampler=Sampler(0), max_new_tokens=20)[0]
     assert made.ids.tolist() == plain.ids.tolist()
     np.testing.assert_allclose(made.logprobs, plain.logprobs, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", [Learned(), Rotary()], ids=["learned", "rotary"])
+@pytest.mark.parametrize(("given", "new"), [(6, 4), (6, 30), (14, 20), (20, 12), (40, 5)])
+def test_beams_past_the_context_have_the_log_probabilities_of_their_own_text(
+    position: Any, given: int, new: int
+) -> None:
+    """A beam never reads what another wrote, however often the context is read again."""
+    decoder = tiny(max_seq_len=16, position=position, window=0)
+    prompt = np.arange(given) * 7 % 5
+    for one in beam_search(decoder, [prompt], beams=4, n_best=4, max_new_tokens=new)[0]:
+        reader, text = Reader(decoder, [prompt], [new]), prompt.tolist()
+        with torch.inference_mode():
+            hidden = reader.last([reader.recent(text)])
+            for id, logprob in zip(one.ids.tolist(), one.logprobs, strict=True):
+                expected = reader.logits(hidden).log_softmax(-1)[0, id]
+                assert float(logprob) == pytest.approx(float(expected), abs=1e-6)
+                text.append(id)
+                hidden = reader.next(torch.tensor([id]), [text])
 
 
 def test_the_search_ends_early_only_where_nothing_can_change():

@@ -74,6 +74,8 @@ class Next:
     """A run folder, a model folder, or a folder of GPT-2 with its tokenizer."""
     prompt: str | None = None
     """The text so far, or a text file that is there; by default from nothing."""
+    to: str | None = None
+    """Of a model with several vocabularies of text: which."""
 
 
 def generate(given: list[str]) -> None:
@@ -81,17 +83,11 @@ def generate(given: list[str]) -> None:
     args = tyro.cli(Generate, args=given, prog="seqmodal generate")
     import numpy as np
 
-    from seqmodal.model import load
-    from seqmodal.model.answers import TAGS, tags_of
     from seqmodal.show.page import Item, page
     from seqmodal.show.sheet import sheet
     from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed, Writable
 
-    model = load(args.run)
-    if TAGS in (tokenizer.name for tokenizer in model.tokenizers):
-        raise ConfigError(
-            f"{args.run} answers what it is given: seqmodal translate {args.run} --to {tags_of(model)[0]} < in.txt"
-        )
+    model = _loaded(args.run)
     tokenizer = model.tokenizer(args.to)
     if not all(isinstance(tokenizer, kind) for kind in (Readable, Writable)):
         raise ConfigError(
@@ -130,6 +126,19 @@ def generate(given: list[str]) -> None:
     elif len(made) > 1:
         print(page(listed, out.with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
     print(f"seed {seed}", file=sys.stderr)
+
+
+def _loaded(run: str) -> Any:
+    """The model, which must be one that goes on from a prompt."""
+    from seqmodal.model import load
+    from seqmodal.model.answers import TAGS, tags_of
+
+    model = load(run)
+    if TAGS in (tokenizer.name for tokenizer in model.tokenizers):
+        raise ConfigError(
+            f"{run} answers what it is given: seqmodal translate {run} --to {tags_of(model)[0]} < in.txt"
+        )  # fmt: skip
+    return model
 
 
 def _sample(model: Any, args: Generate) -> list[Any]:
@@ -217,8 +226,8 @@ def next_tokens(given: list[str]) -> None:
     from rich.console import Console
 
     from seqmodal.explore import explore
-    from seqmodal.model import load
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
-    explore(load(args.run), args.prompt, Console(highlight=False), input if sys.stdin.isatty() else None)
+    ask = input if sys.stdin.isatty() else None
+    explore(_loaded(args.run), args.prompt, Console(highlight=False), ask, to=args.to)

@@ -65,6 +65,8 @@ def beam_search(
     Raises:
         ConfigError: for a setting out of range, or prompts that `generate` would not take.
     """
+    if beams < 1:
+        raise ConfigError(f"beams is {beams}; it must be at least 1")
     if not 1 <= n_best <= beams:
         raise ConfigError(f"n_best is {n_best} and beams {beams}; at least one, and no more than beams, can be best")
     most = list(max_new_tokens) if isinstance(max_new_tokens, Sequence) else [max_new_tokens] * len(prompts)
@@ -82,6 +84,7 @@ def beam_search(
     live = list(searches)
     reader = Reader(decoder, prompts, most)
     hidden = reader.last([reader.recent(history) for history in rows.histories])
+    alike = min(reader.used)  # positions of a prompt, which its beams share
     spread = [row for row in range(len(live)) for _ in range(beams)]
     reader.reorder(spread)
     hidden = hidden[spread]
@@ -113,7 +116,7 @@ def beam_search(
         if not going:
             return [search.hypotheses() for search in searches]
         live = [live[at] for at in going]
-        reader.reorder([parent for at in going for parent in parents[at]], min(search.start for search in live))
+        reader.reorder([parent for at in going for parent in parents[at]], alike)
         histories = [beam.ids for search in live for beam in search.beams]
         hidden = reader.next(torch.tensor([ids[-1] for ids in histories], device=reader.device), histories)
 

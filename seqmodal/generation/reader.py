@@ -29,6 +29,7 @@ class Reader:
 
     Attributes:
         used: positions that each row has in the state.
+        forgot: whether a row was ever emptied, and so begins elsewhere than its prompt.
 
     Raises:
         ConfigError: for a composed prompt without `most`, or one that needs more positions than the decoder knows.
@@ -49,6 +50,7 @@ class Reader:
         self.ids: list[list[int]] = [[] for _ in self.starts]  # of each row, all that was read
         self.state = decoder.new_state(len(prompts), capacity, max(PREFILL_CHUNK, longest if composed else 0))
         self.used, self.limit = [0] * len(prompts), self.state.limit
+        self.forgot = False
         self.device = self.state.lengths.device
 
     def recent(self, ids: list[int]) -> list[int]:
@@ -108,6 +110,7 @@ class Reader:
         """Empty the rows that cannot take `room` more ids; returns which."""
         full = {at for at, used in enumerate(self.used) if self.limit is not None and used + room > self.limit}
         self.truncate([0 if at in full else used for at, used in enumerate(self.used)])
+        self.forgot = self.forgot or bool(full)
         return full
 
     def truncate(self, used: list[int]) -> None:
@@ -117,9 +120,9 @@ class Reader:
             self.state.truncate(torch.tensor(used, device=self.device))
 
     def reorder(self, rows: list[int], alike: int = 0) -> None:
-        """Row i becomes what row `rows[i]` was; `alike` as in `KVCache.reorder`."""
+        """Row i becomes what row `rows[i]` was; `alike` as in `KVCache.reorder`, as long as no row forgot its start."""
         if rows != list(range(len(self.used))):
             self.used = [self.used[row] for row in rows]
             if self.starts:
                 self.starts, self.ids = [self.starts[row] for row in rows], [self.ids[row] for row in rows]
-            self.state.reorder(torch.tensor(rows, device=self.device), alike)
+            self.state.reorder(torch.tensor(rows, device=self.device), 0 if self.forgot else alike)
