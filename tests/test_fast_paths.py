@@ -38,6 +38,10 @@ def test_the_norm_of_small_and_of_strided_numbers() -> None:
     tiny = (1e-8 * torch.randn(3, 4, dtype=torch.float64)).requires_grad_(True)
     torch.testing.assert_close(rms_norm(tiny), F.rms_norm(tiny, (4,)))
     assert torch.isfinite(value_and_gradients(rms_norm, torch.zeros(2, 4))[1]).all()
+    once = torch.randn(2, 4, requires_grad=True)
+    (first,) = torch.autograd.grad(rms_norm(once)[0, 0], once, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        first.sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -67,6 +71,7 @@ def test_dropout_goes_by_the_seed_and_by_the_mode() -> None:
     assert torch.equal(dropout(x, 0.5), first) and not torch.equal(first, second)
     assert dropout(x, 0.5, training=False) is x and dropout(x, 0.0) is x
     assert dropout(torch.zeros(0, 3), 0.5).shape == (0, 3)
+    assert torch.isfinite(dropout(x, 0.999999)).all() and torch.isfinite(dropout(x, 1e-9)).all()
 
 
 @pytest.mark.parametrize("masked", [False, True])

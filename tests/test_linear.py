@@ -52,6 +52,14 @@ def test_gradients_are_those_of_plain_products(biased: bool) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("shape", [(0, 160), (3, 0, 160)], ids=str)
+def test_no_rows(layers: tuple[Linear, ...], shape: tuple[int, ...]) -> None:
+    with torch.inference_mode():
+        for _ in range(PATIENCE + 2):
+            assert layers[0](torch.zeros(shape)).shape == (*shape[:-1], 128)
+            assert side_by_side(torch.zeros(shape), *layers).shape == (*shape[:-1], 128 + 129 + 65)
+
+
 def test_more_threads_than_weights_have_rows() -> None:
     layer, x, before = Linear(2**14, 2), torch.randn(1, 2**14), torch.get_num_threads()
     torch.set_num_threads(3)

@@ -15,9 +15,9 @@ def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
     """
     if not share or not training:
         return x
-    if not x.is_cpu:
+    if not x.is_cpu or torch.compiler.is_compiling():
         return F.dropout(x, share)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    dropped = round(share * 2**16)
+    dropped = min(max(1, round(share * 2**16)), 2**16 - 1)
     kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
     return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))

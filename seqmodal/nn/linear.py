@@ -48,7 +48,7 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
     read them with one thread or in an order of little use. On a CPU in float32 one row is multiplied by a part of the
     weights a thread; the weights of several maps are copied below one another for that. For a few rows the weights are
     copied so too, in the blocked layout of oneDNN. A copy is made anew when a weight has changed, and goes when the
-    first weight goes or learns.
+    first weight goes or learns; what is written through `.data`, PyTorch does not tell of.
     """
     if _suits(x, maps[0][0]):
         one, rows = x.numel() == x.shape[-1], x.reshape(-1, x.shape[-1])
@@ -59,7 +59,7 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
         if copy is not None:
             y = torch.ops.mkldnn._linear_pointwise(rows, *copy, "none", [], "")
             return y.view(*x.shape[:-1], -1)
-    if _copies and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and _copies:
         first = maps[0][0]  # a step is on its way, and the fused optimizers do not raise versions
         _copies.pop(first if first._base is None else first._base, None)
     learns, many = torch.is_grad_enabled(), x.numel() >= x.shape[-1] ** 2  # rows enough that weights are joined sooner
@@ -92,7 +92,7 @@ def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
     """Whether a product goes one of the quick ways: of few rows and many weights, where nothing is learned."""
-    few = x.numel() <= MOST_ROWS * x.shape[-1] and weight.numel() >= LEAST_WEIGHTS
+    few = 0 < x.numel() <= MOST_ROWS * x.shape[-1] and weight.numel() >= LEAST_WEIGHTS
     if not few or torch.is_grad_enabled() or not (x.dtype == weight.dtype == torch.float32) or not x.is_cpu:
         return False
     plain = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or weight.is_inference()
