@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqmodal.config import Alibi, Bucketed, DecoderConfig, Relative, TransformerXL
+from seqmodal.config import Alibi, Bucketed, DecoderConfig, Learned, Relative, TransformerXL
 from seqmodal.errors import ConfigError
 from seqmodal.nn.attention import Layout, block_masks
 from seqmodal.nn.dropout import dropout
@@ -119,7 +119,13 @@ class Decoder(nn.Module):
             extra: (B, T, D), added to the embeddings.
             state: a cache from `new_state`, which is written in place and belongs to the output, or a memory from
                 `new_memory`, which is left as it is.
+
+        Raises:
+            ConfigError: for more positions than there are learned ones or a state holds, a mask of another shape than
+                the ids, and masks, positions and states that mean nothing together.
         """
+        if mask is not None and mask.shape not in (None, tuple(ids.shape)):
+            raise ConfigError(f"the mask has the shape {mask.shape} and the ids {tuple(ids.shape)}; they must be one")
         if isinstance(state, SegmentMemory):
             if positions is not None:
                 raise ConfigError("positions and a memory do not go together: the text goes on from the memory")
@@ -167,8 +173,10 @@ class Decoder(nn.Module):
             chunk: positions that it must take in one piece, as spans seen both ways need it.
 
         Raises:
-            ConfigError: for more positions than there are learned or sinusoidal ones.
+            ConfigError: for more positions than there are learned or sinusoidal ones, or none.
         """
+        if capacity is not None and capacity < 1:
+            raise ConfigError(f"capacity is {capacity}; it must be at least 1, or None")
         config, weight = self.config, self.embedding.weight
         limit, reach = None, self._reach
         if config.position.absolute and capacity is not None and capacity > config.max_seq_len:
@@ -225,6 +233,10 @@ class Decoder(nn.Module):
 
     def _whole(self, ids: Tensor, positions: Tensor | None, mask: Mask | None) -> Layout:
         """Layout of a call that sees all of its sequence at once."""
+        if positions is None and isinstance(self.config.position, Learned) and ids.shape[1] > self.config.max_seq_len:
+            raise ConfigError(
+                f"{ids.shape[1]} positions, and this decoder has learned {self.config.max_seq_len} (max_seq_len)"
+            )
         index = torch.arange(ids.shape[1], device=ids.device)
         mask, window, seen = mask.simplified() if mask is not None else None, self.config.window, None
         document, tally = None if mask is None else mask.document, None

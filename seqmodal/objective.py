@@ -107,8 +107,13 @@ def must_go_together(objective: Objective, model: DecoderConfig) -> None:
     wide = model.max_seq_len and model.window >= model.max_seq_len
     if model.window and not wide and isinstance(objective, Masked | Permutation):
         raise ConfigError(f"window {model.window} means nothing to {kind}, which sees the whole piece; set it to 0")
-    if model.tally and isinstance(objective, Masked | Permutation):
+    if model.tally and not counts(objective):
         raise ConfigError(f"tally {model.tally} means nothing to {kind}: no counter is right beside a gap; set it to 0")
+
+
+def counts(objective: Objective) -> bool:
+    """Whether what is open can be counted from left to right: pieces are laid out as they are."""
+    return isinstance(objective, Causal | Prefix)
 
 
 def fit(objective: Objective, model: DecoderConfig, vocabulary: Vocabulary, window: int) -> DecoderConfig:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from variants import BASE, LENGTH, POSITIONS, described, full_product, ids_of, oracle, pairwise, random_decoder
 
 from seqmodal.config import Alibi, DecoderConfig, Learned, Relative, TransformerXL, Universal, from_dict, to_dict
@@ -181,6 +183,31 @@ def test_laws_over_the_full_product(position: str) -> None:
                 law(decoder)
             except AssertionError as error:
                 raise AssertionError(f"{law}: {config}") from error
+
+
+@pytest.mark.parametrize("shape", [{}, {"num_kv_heads": 1}, {"activation": "swiglu"}, {"position": Learned()}], ids=str)
+def test_flops_are_those_that_are_counted(shape: dict[str, Any]) -> None:
+    """And those of attention, which PyTorch does not count on a CPU: scores and mixed values of what is seen."""
+    decoder, length = random_decoder(replace(BASE, window=0, **shape)), BASE.max_seq_len
+    config = decoder.config
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder.logits(decoder(ids_of(decoder, 1, length)).hidden)
+    attention = config.num_layers * 4 * config.d_model * length * (length + 1) / 2
+    assert config.flops_per_token * length / 3 == counter.get_total_flops() + attention
+
+
+def test_flops_of_what_is_added() -> None:
+    plain = replace(BASE, window=0)
+    more = {name: replace(plain, position=POSITIONS[name]).flops_per_token for name in POSITIONS}
+    pairs = 6 * plain.num_layers * plain.d_model * (plain.max_seq_len + 1) / 2
+    assert more["relative"] - plain.flops_per_token == pytest.approx(pairs)
+    assert more["transformer-xl"] - plain.flops_per_token == pytest.approx(pairs)
+    seen = [min(t + 1, 5) for t in range(plain.max_seq_len)]
+    less = 12 * plain.num_layers * plain.d_model * ((plain.max_seq_len + 1) / 2 - np.mean(seen))
+    assert plain.flops_per_token - replace(plain, window=5).flops_per_token == pytest.approx(less)
+    for name in ("flops_per_token", "num_parameters"):
+        with pytest.raises(ConfigError, match="num_layers, num_heads, max_seq_len of this decoder are still to be"):
+            getattr(DecoderConfig(vocab_size=5, d_model=8), name)
 
 
 @COVER
@@ -425,6 +452,16 @@ def test_an_untrained_default_predicts_uniformly() -> None:
 
 def test_what_cannot_be_read_says_so() -> None:
     decoder = random_decoder(replace(BASE, position=Learned()))
+    with pytest.raises(ConfigError, match="33 positions, and this decoder has learned 32"):
+        decoder(ids_of(decoder, 1, 33))
+    with pytest.raises(ConfigError, match="capacity is 0"):
+        decoder.new_state(1, capacity=0)
+    with pytest.raises(ConfigError, match=r"the shape \(1, 5\) and the ids \(2, 5\)"):
+        decoder(ids_of(decoder, 2, 5), mask=Mask(span=torch.ones(1, 5, dtype=torch.long)))
+    with pytest.raises(ConfigError, match="an order and what each position reveals"):
+        Mask(order=torch.zeros(1, 5))
+    with pytest.raises(ConfigError, match=r"shapes \(1, 5\), \(1, 4\)"):
+        Mask(document=torch.zeros(1, 5), span=torch.zeros(1, 4))
     with pytest.raises(ConfigError, match="capacity 40 is more than max_seq_len 32"):
         decoder.new_state(1, 40)
     state = decoder.new_state(1, 5)

@@ -202,6 +202,11 @@ class DecoderConfig:
                 f"stack.ponder_cost is {stack.ponder_cost} and stack.threshold {stack.threshold}: the cost is not "
                 "negative, the threshold lies between 0 and 1"
             )
+        if isinstance(stack, Universal) and stack != Universal(halting=stack.halting) and not stack.halting:
+            raise ConfigError(
+                f"stack.ponder_cost {stack.ponder_cost} and stack.threshold {stack.threshold} mean nothing without "
+                "stack.halting; leave them out"
+            )
         if self.memory and position.absolute:
             raise ConfigError(
                 f"memory {self.memory} and position {position.kind} do not go together: a remembered state would keep "
@@ -260,7 +265,8 @@ class DecoderConfig:
 
     @property
     def num_parameters(self) -> int:
-        """Trained numbers of a `Decoder` of this shape."""
+        """Trained numbers of a `Decoder` of this shape. Raises ConfigError while sizes are to be chosen."""
+        self._must_have_sizes()
         d, heads, inner, kv = self.d_model, self.num_heads, self.d_model, self.kv_heads * self.head_dim
         norm = d * (1 + self.bias) if self.norm == "layernorm" else 0
         block = self._matrices + 2 * norm
@@ -284,10 +290,25 @@ class DecoderConfig:
         return self.num_blocks * block + whole
 
     @property
-    def flops_per_token(self) -> int:
-        """Multiply-adds count twice; forward and backward of one training position, attention included."""
-        reach = self.memory + self.max_seq_len / 2
-        if self.window:
-            reach = min(self.window, self.max_seq_len) / 2 if self.window >= self.max_seq_len else self.window
-        attention = 2 * self.d_model * reach
-        return int(6 * (self.num_layers * (self._matrices + attention) + self.vocab_size * self.d_model))
+    def flops_per_token(self) -> float:
+        """Of one position in training, forward and backward, a multiply-add counted twice: products with weights, and
+        scores and mixed values of the keys that it sees on average. Raises ConfigError while sizes are to be chosen.
+        """
+        self._must_have_sizes()
+        reach = (self.max_seq_len + 1) / 2
+        if 0 < self.window < self.max_seq_len:
+            reach = self.window - self.window * (self.window - 1) / (2 * self.max_seq_len)
+        terms = 2.0  # scores and values
+        if isinstance(self.position, Relative):
+            terms += 1 + self.position.values
+        elif isinstance(self.position, TransformerXL):
+            terms += 1
+        kv = 2 * self.d_model * self.kv_heads * self.head_dim * self.memory / self.max_seq_len  # computed anew
+        layer = self._matrices + kv + terms * self.d_model * (self.memory + reach)
+        return 6 * (self.num_layers * layer + self.vocab_size * self.d_model)
+
+    def _must_have_sizes(self) -> None:
+        missing = [name for name in ("vocab_size", "d_model", "num_layers", "num_heads", "max_seq_len")
+                   if not getattr(self, name)]  # fmt: skip
+        if missing:
+            raise ConfigError(f"{', '.join(missing)} of this decoder are still to be chosen; give numbers above 0")

@@ -65,9 +65,13 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
-        for name, belongs in (("decay", self.schedule == "wsd"), ("matrix_lr", self.optimizer == "muon")):
+        for name, belongs in (
+            ("decay", self.schedule == "wsd"),
+            ("final_lr", self.schedule != "inverse_sqrt"),
+            ("matrix_lr", self.optimizer == "muon"),
+        ):
             if not belongs and getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                other = self.schedule if name == "decay" else self.optimizer
+                other = self.optimizer if name == "matrix_lr" else self.schedule
                 raise ConfigError(f"{name} means nothing to {other}; leave it out")
         if self.matrix_lr <= 0 or self.embedding_lr <= 0:
             raise ConfigError(f"learning rates must be positive, not {self.matrix_lr} and {self.embedding_lr}")

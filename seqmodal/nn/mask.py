@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmodal.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -20,12 +22,30 @@ class Mask:
         order: (B, T) int, in place of where a position stands: it sees those whose `reveal` is not above it. Together
             with `reveal`, for texts that are read in another order than they are laid out (XLNet, Yang et al. 2019).
         reveal: (B, T) int.
+
+    A window does not bound what is seen inside a span.
+
+    Raises:
+        ConfigError: for parts of different shapes, or one of `order` and `reveal` without the other.
     """
 
     document: Tensor | None = None
     span: Tensor | None = None
     order: Tensor | None = None
     reveal: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.order is None) != (self.reveal is None):
+            raise ConfigError("a mask has an order and what each position reveals, or neither; give both")
+        shapes = [tuple(p.shape) for p in (self.document, self.span, self.order, self.reveal) if p is not None]
+        if len(set(shapes)) > 1:
+            raise ConfigError(f"the parts of a mask have the shapes {', '.join(map(str, shapes))}; give them one")
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(B, T); None where nothing is said."""
+        parts = (self.document, self.span, self.order, self.reveal)
+        return next((tuple(part.shape) for part in parts if part is not None), None)
 
     def simplified(self) -> Mask | None:
         """The same mask without the parts that say nothing, None when nothing is left: then fused kernels apply."""

@@ -23,7 +23,7 @@ from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.whole import WholeBatches, must_fit
 from seqmodal.errors import ConfigError
 from seqmodal.model import Model
-from seqmodal.objective import fit, must_go_together, with_marks
+from seqmodal.objective import counts, fit, must_go_together, with_marks
 from seqmodal.tokenizers.tally import num_counters
 from seqmodal.training.feed import (
     learned_whole,
@@ -105,7 +105,7 @@ def train(
         shape, whole = start.decoder.config, learned_whole(prepared, chosen)
         chosen = replace(chosen, model=choose_anew(chosen.model, shape, chosen.objective, whole))
     if chosen.model.tally is None:
-        counters = num_counters(prepared.tokenizers) if chosen.objective.left_to_right else 0
+        counters = num_counters(prepared.tokenizers) if counts(chosen.objective) else 0
         chosen = replace(chosen, model=replace(chosen.model, tally=counters))
     must_have_condition(prepared, chosen)
     window, stores = chosen.model.window, prepared.stores
@@ -142,7 +142,7 @@ def summary(prepared: Prepared, config: RecipeConfig, steps_an_epoch: float, sec
     table.add_row(
         "decoder",
         f"{model.num_layers} layers, {model.d_model} wide, {model.num_heads} heads, "
-        f"{model.num_parameters:,} parameters",
+        f"{model.num_parameters:,} parameters, {model.flops_per_token / 1e6:,.3g} MFLOPs a token",
     )
     if config.objective != Causal():
         table.add_row("objective", config.objective.kind)
