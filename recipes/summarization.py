@@ -209,6 +209,12 @@ def summarize(
     return [" ".join(one.item.split()) for one in made]
 
 
+def how_many_are_cut(model: Any, config: Config, texts: Sequence[str]) -> int:
+    """Of texts that are to be summarized: how many have more tokens than are read of an article."""
+    chosen = _held(config, model.tokenizers)
+    return sum(_read(chosen, config, "\n".join(sentences(text)))[1] for text in texts)
+
+
 def read_articles(path: Path, config: Config, *, with_summary: bool = True) -> Iterator[Article | BadInput]:
     """The articles of a .jsonl in order; in place of one that cannot be used, what it lacks. Raises BadInput for a file
     that cannot be read on."""

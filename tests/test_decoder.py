@@ -340,6 +340,26 @@ def test_halting_differs_by_position_and_costs() -> None:
     assert random_decoder(BASE)(ids_of(decoder, 1, 3)).aux_loss is None
 
 
+def test_after_training_positions_are_thought_about_for_different_times() -> None:
+    """Even places of a text hold one id, odd ones need the two before."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 10, "d_model": 32, "num_layers": 6, "num_heads": 2, "max_seq_len": 24}
+    decoder, losses = Decoder(DecoderConfig(**shape, stack=Universal(ponder_cost=0.02))), []
+    optimizer = torch.optim.Adam(decoder.parameters(), 3e-3)
+    for _ in range(60):
+        ids = torch.randint(1, 9, (16, 24))
+        for at in range(4, 24):
+            ids[:, at] = (ids[:, at - 2] + ids[:, at - 4]) % 8 + 1 if at % 2 else 0
+        out = decoder(ids[:, :-1])
+        loss = torch.nn.functional.cross_entropy(decoder.logits(out.hidden).flatten(0, 1), ids[:, 1:].flatten())
+        (loss + out.aux_loss).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    steps = decoder.eval()(ids[:, :-1]).steps
+    assert losses[-1] < 0.7 * losses[0] and len(steps.unique()) > 1
+
+
 def test_a_window_longer_than_the_text_is_full_attention() -> None:
     for position in POSITIONS.values():
         full = random_decoder(replace(BASE, position=position))

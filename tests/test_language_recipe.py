@@ -117,7 +117,7 @@ def test_bad_files_stand_in_skipped_csv_and_the_good_ones_are_used(tmp_path: Pat
     assert "empty" in reasons["empty.txt"] and "cut.txt.gz" not in reasons["empty.txt"]
     at = len((plain[0] + "caf").encode())
     assert f"byte 0xE9 at {at:,} (line {plain[0].count(chr(10)) + 1})" in reasons["latin.txt"]
-    assert "errors='replace'" in reasons["latin.txt"]
+    assert "--errors replace" in reasons["latin.txt"]
     assert "line 1 has no field 'text'; its fields are: 'body', 'id'" in reasons["other.jsonl"]
     used = sorted(text for split in found.stores for text in texts_of(found, split))
     assert used == sorted([*plain, "a" * 1_000_000, "one line without its end"])
@@ -245,3 +245,17 @@ def test_characters_are_those_of_all_files(tmp_path: Path) -> None:
     held = found.tokenizers[0]
     assert isinstance(held, CharacterTokenizer) and set("ABCD") <= set(held.alphabet)
     assert set(found.stores) == {"train", "valid"} and not skipped(found)
+
+
+@pytest.mark.parametrize("tokenizer", ["text", "characters"])
+def test_documents_are_the_same_however_many_are_encoded_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text(" ".join(WORDS[number:]) * (number + 1))
+    found = []
+    for together in (0, 300, 1 << 20):
+        monkeypatch.setattr(language, "TOGETHER", together)
+        made = corpus(Config(data=str(tmp_path), tokenizer=tokenizer))
+        found.append([(d.name, d.split, d.segments[0].ids.tolist()) for d in made.documents])
+    assert found[0] == found[1] == found[2] and len(found[0]) == 7

@@ -255,6 +255,23 @@ def test_files_and_lines_are_summarized_in_order(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(plain.read_bytes()), isatty=lambda: False))
     assert summarized(capsys, str(run))[1] == [expected[0]]
     assert many.is_file()
+    long = tmp_path / "long.txt"
+    long.write_text("word " * 4000)
+    told = summarized(capsys, str(run), str(long), str(plain))[2]
+    assert f"1 of 2 texts were read up to token {config.article} only" in told
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.4])
+def test_of_one_file_the_share_that_was_asked_for_is_held_out(tmp_path: Path, share: float) -> None:
+    data = write(tmp_path / "a.jsonl", rows(0, 50))
+    stores = prepare(summarization, Config(data=str(data), valid_share=share)).stores
+    assert len(stores["valid"]) == round(50 * (share or 0.1))
+
+
+def test_a_tokenizer_beside_the_model_s_own_is_refused(run: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", rows(0, 9))
+    with pytest.raises(ConfigError, match="tokenizer is /no/such, and the model has its own"):
+        seqmodal.train("summarization", out=tmp_path / "no", data=str(data), init=str(run), tokenizer="/no/such")
 
 
 def test_other_runs_do_not_summarize(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,4 +201,9 @@ def test_the_command_line_prints_text(
     assert "seconds means nothing to the tokenizer text" in capfd.readouterr().err
     assert main(["generate", str(folder), "--prompt", str(file), "--max-new-tokens", "1"]) == 0
     assert capfd.readouterr().out.startswith(one.item.replace("\r\n", "\n").replace("\r", "\n"))
+    search = ["generate", str(folder), "--prompt", "The ", "--max-new-tokens", "9", "--beams", "3"]
+    found = gpt2.generate("The ", beams=3, max_new_tokens=9)
+    assert main(search) == 0 and capfd.readouterr().out == found + "\n"
+    assert main([*search, "--temperature", "0.5"]) == 2
+    assert "beams and temperature 0.5 do not go together" in capfd.readouterr().err
     assert sorted(folder.rglob("*")) == before

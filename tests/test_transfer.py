@@ -355,7 +355,7 @@ def test_gpt2_learns_to_summarize(tmp_path: Path) -> None:
 
 
 def test_text_is_shared_by_recipes(tmp_path: Path) -> None:
-    """The block of text is the same in both, and a run that learned music takes it on."""
+    """The block of text is the same in both, and another vocabulary of text comes beside it."""
     (tmp_path / "a.txt").write_text("One decoder, any modality.\n" * 60)
     shape = {"model": SMALL["model"], "training": TRAINING | {"steps": 2}}
     text = seqmodal.train("language", out=tmp_path / "text", data=str(tmp_path / "a.txt"), tokenizer="bytes", **shape)

@@ -56,6 +56,8 @@ class Generate:
     """Draw from the ids whose surprise is nearest to what is expected, that hold this share of the probability."""
     repetition_penalty: float = 1.0
     """Above 1: make what has come before less likely."""
+    beams: int | None = None
+    """Search for the likeliest with so many prefixes, instead of drawing; the variations are then the best found."""
     guidance: float | None = None
     """Above 1: hold more to what is given, for a run with --training.condition-dropout."""
     draft: str | None = None
@@ -161,8 +163,18 @@ def _sample(model: Any, args: Generate) -> list[Any]:
             draft="lookup" if args.draft == "lookup" else load(args.draft) if args.draft else None,
             seed=args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            **{name: getattr(args, name) for name in SAMPLING},
+            beams=args.beams,
+            **_sampling(args),
         )
+
+
+def _sampling(args: Generate) -> dict[str, Any]:
+    """How to choose; of a search, which draws nothing, what is not as by default, for it to be refused."""
+    plain = Generate(args.run)
+    return {
+        name: value for name in SAMPLING
+        if (value := getattr(args, name)) != getattr(plain, name) or args.beams is None
+    }  # fmt: skip
 
 
 def _prompt(model: Any, args: Generate) -> Any:
@@ -182,12 +194,12 @@ def _filled(model: Any, args: Generate) -> list[Any]:
     """A stretch of the prompt made anew."""
     if args.prompt is None or args.fill is None:
         raise ConfigError("--fill makes a stretch of a prompt anew; give the file with --prompt")
-    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft", "guidance"):
+    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft", "guidance", "beams"):
         if getattr(args, name) is not None:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} and --fill do not go together: what is filled keeps its number of ids")
-    sampling = {name: getattr(args, name) for name in SAMPLING}
-    return model.fill(args.prompt, *args.fill, to=args.to, variations=args.variations, seed=args.seed, **sampling)
+    how = _sampling(args)
+    return model.fill(args.prompt, *args.fill, to=args.to, variations=args.variations, seed=args.seed, **how)
 
 
 def _print_text(model: Any, args: Generate) -> None:
@@ -196,7 +208,7 @@ def _print_text(model: Any, args: Generate) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters
-    whole = args.variations != 1 or args.draft or args.guidance is not None
+    whole = args.variations != 1 or args.draft or args.guidance is not None or args.beams is not None
     if whole or args.seconds is not None or args.prompt_seconds is not None:
         made = _sample(model, args)
         for number, one in enumerate(made, 1):
@@ -211,7 +223,7 @@ def _print_text(model: Any, args: Generate) -> None:
     if prompt_tokenizer(model.tokenizers, prompt, tokenizer) is tokenizer:
         prompt = prompt_ids(tokenizer, prompt, None)
         before = tokenizer.stream().push(prompt)
-    how = {name: getattr(args, name) for name in SAMPLING}
+    how = _sampling(args)
     pieces = model.stream(prompt, to=args.to, max_new_tokens=args.max_new_tokens, seed=seed, **how)
     print(before, end="", flush=True)
     for piece in pieces:

@@ -64,6 +64,8 @@ def summarize(given: list[str]) -> None:
         print(next(made) if isinstance(text, str) else "")
         if isinstance(text, BadInput):
             print(f"left out: {text}", file=sys.stderr)
+    if long := module.how_many_are_cut(model, config, good):
+        print(f"{long:,} of {len(good):,} texts were read up to token {config.article:,} only", file=sys.stderr)
     if texts and not good:
         raise SeqmodalError("nothing could be summarized")
 
