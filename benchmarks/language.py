@@ -1,10 +1,13 @@
-"""Bits per byte of tiny Shakespeare and of the Canterbury texts, beside xz -9.
+"""Bits per byte of tiny Shakespeare and of the Canterbury texts, beside xz and GPT-2 in nanoGPT's setting.
 
 Tiny Shakespeare is judged on its last tenth; of the Canterbury texts each is judged by a model that learned from the
 others. xz reads the judged text alone, or behind the text that the model learned from, whose own bytes are taken off
-(with a dictionary that holds both). A run that is finished is not made again.
+(with a dictionary that holds both, as its `-9e` is otherwise). A run that is finished is not made again.
 
-    .venv/bin/python benchmarks/language.py --minutes 2 --out /tmp/language [--setting tokenizer=bytes ...]
+The peer is GPT-2 of Hugging Face with nanoGPT's setting for a CPU (4 layers, 4 heads, 128 wide, context 64, batches of
+12, AdamW as in shakespeare.py) over GPT-2's 50,257 byte pairs, trained for the seconds that our run took.
+
+    .venv-bench/bin/python benchmarks/language.py --minutes 2 --out /tmp/language --peer [--setting tokenizer=bytes ...]
 """
 
 from __future__ import annotations
@@ -12,11 +15,17 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import math
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 import yaml
+from shakespeare import CONTEXT, drawn, judged
 
 import seqmodal
 from seqmodal.config import TrainingConfig
@@ -47,18 +56,50 @@ def texts(data: Path, out: Path) -> Iterator[tuple[str, Path, str, str]]:
         yield held.stem, folder, "".join(reader.read(p) for p in files if p != held), reader.read(held)
 
 
+def gpt2(encoding: Path, learned: str, held: str, seconds: float) -> float:
+    """Bits per byte of a peer that learned for so long."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    text, judge_on = (TextTokenizer.load(encoding).encode(part).astype(np.int64) for part in (learned, held))
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            attn_implementation="sdpa", use_cache=False,
+        )
+    )  # fmt: skip
+    groups = [{"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
+              {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
+    optimizer, taken, step = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True), 0.0, 0
+    while taken < seconds:
+        begun = time.perf_counter()
+        share = (1 + math.cos(math.pi * taken / seconds)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = min(1e-3 * (step + 1) / 101, 1e-4 + share * 9e-4)
+        batch = torch.from_numpy(drawn(text, step, 0))
+        F.cross_entropy(model(batch[:, :-1]).logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step, taken = step + 1, taken + time.perf_counter() - begun
+    nats = judged(lambda ids: model(ids).logits, judge_on) * (len(judge_on) - 1)
+    return nats / math.log(2) / len(held.encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer", action="store_true", help="train GPT-2 beside each, for as long")
     parser.add_argument("--only", nargs="*", help="names of texts")
     parser.add_argument("--setting", nargs="*", default=[], help="of the recipe, such as tokenizer=bytes")
     args = parser.parse_args()
     settings = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in args.setting)}
-    print("| text | decoder | tokens | seconds | bits per byte | xz -9, after the rest | xz -9, alone |")
-    print("|---|---|---|---|---|---|---|")
+    torch.set_num_threads(args.threads)
+    print("| text | decoder | tokens | seconds | bits per byte | GPT-2 | xz -9e, after the rest | xz -9e, alone |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, data, learned, held in texts(args.data, args.out):
         if args.only and name not in args.only:
             continue
@@ -71,10 +112,11 @@ def main() -> None:
         model = seqmodal.load(run)
         size = len(held.encode())
         after = packed((learned + held).encode()) - packed(learned.encode())
-        shape = model.decoder.config
+        shape, seconds = model.decoder.config, read_metrics(run / "metrics.csv")[-1]["seconds"]
+        other = f"{gpt2(args.data / 'gpt2_bpe', learned, held, seconds):.3f}" if args.peer else ""
         print(
             f"| {name} | {shape.num_layers} × {shape.d_model} | {model.tokenizer().vocab_size:,} | "
-            f"{read_metrics(run / 'metrics.csv')[-1]['seconds']:.0f} | {found['bits_per_byte']:.3f} | "
+            f"{seconds:.0f} | {found['bits_per_byte']:.3f} | {other} | "
             f"{8 * after / size:.3f} | {8 * packed(held.encode()) / size:.3f} |", flush=True,
         )  # fmt: skip
 

@@ -3,9 +3,10 @@
 Pre-training takes text (abstracts of the training part, the Canterbury texts, docstrings, Python's reference) and has
 no person's summaries: from a text, half of its sentences and the first one are to be written, so that the model learns
 to copy, and from an abstract its title. Nothing of the official dev and test parts is in it. Fine-tuning takes the same
-steps from scratch and after it. Each stage goes on where it stopped; one that is finished is not made again.
+steps from scratch and after it, on each share of the training part: a table, and a picture in `--out`. Each stage goes
+on where it stopped; one that is finished is not made again.
 
-    .venv/bin/python benchmarks/summarization.py --out /tmp/scitldr [--steps 700 350] [--threads 2] [--resume]
+    .venv/bin/python benchmarks/summarization.py --out /tmp/scitldr [--steps 700 350] [--shares 0.01 0.1 1] [--resume]
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, nargs=2, default=(700, 350), help="of pre-training, of fine-tuning")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.1, 1.0], help="of the training pairs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on where it stopped")
     args = parser.parse_args()
@@ -122,29 +124,64 @@ def main() -> None:
         training=how | {"steps": args.steps[0]}, **new,
     )  # fmt: skip
     fine: dict[str, Any] = {
-        "data": str(articles), **FIELDS, "training": how | {"steps": args.steps[1]}, "sampling": {"count": 50}
+        **FIELDS, "training": how | {"steps": args.steps[1]}, "sampling": {"count": 50}, "article": ARTICLE
     }  # fmt: skip
-    runs = {
-        "from scratch": stage(args.out / "scratch", args.resume, **fine, **new),
-        "pre-trained": stage(args.out / "tuned", args.resume, **fine, init=str(pairs), article=ARTICLE),
-    }
-    found = {}
-    for name, run in runs.items():
-        cached = run / "test.json"
-        if not cached.is_file():
-            cached.write_text(json.dumps(tested(run, articles / "test.jsonl")))
-        found[name] = json.loads(cached.read_text())
-    print(signature())
-    print("| SciTLDR test | ROUGE-1 | ROUGE-2 | ROUGE-Lsum | ROUGE-1, mean of references | share of lead-1 | seconds |")
-    print("|---|---|---|---|---|---|---|")
     test = lines(articles / "test.jsonl")
     lead = leads(["\n".join(one["source"]) for one in test], [one["target"] for one in test])
-    rows = [(name, "", some, read_metrics(runs[name] / "metrics.csv")[-1]["seconds"]) for name, some in found.items()]
-    rows += [(f"lead-{count}", f"lead{count}_", lead, 0.0) for count in (1, 3)]
-    for name, prefix, some, seconds in rows:
+    found: dict[str, dict[float, dict[str, float]]] = {"from scratch": {}, "pre-trained": {}}
+    for share in args.shares:
+        data = some_of(articles, made / f"share_{share:g}", share)
+        for name, start in (("from scratch", {k: new[k] for k in ("vocab_size", "model")}), ("pre-trained", {})):
+            folder = args.out / f"{'scratch' if start else 'tuned'}_{share:g}"
+            run = stage(folder, args.resume, data=str(data), **fine, **(start or {"init": str(pairs)}))
+            cached = run / "test.json"
+            if not cached.is_file():
+                cached.write_text(json.dumps(tested(run, articles / "test.jsonl")))
+            seconds = read_metrics(run / "metrics.csv")[-1]["seconds"]
+            found[name][share] = json.loads(cached.read_text()) | {"seconds": seconds}
+    print(signature())
+    print("| SciTLDR test | pairs | ROUGE-1 | ROUGE-2 | ROUGE-Lsum | ROUGE-1, mean | share of lead-1 | seconds |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows = [(name, f"{share:.0%}", "", some) for name, held in found.items() for share, some in held.items()]
+    rows += [(f"lead-{count}", "", f"lead{count}_", {**lead, "seconds": 0.0}) for count in (1, 3)]
+    for name, share, prefix, some in rows:
         cells = [some[prefix + key] for key in ("rouge1", "rouge2", "rouge_lsum", "rouge1_mean")]
-        share = cells[0] / lead["lead1_rouge1"]
-        print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {share:.0%} | {seconds:.0f} |")
+        part = cells[0] / lead["lead1_rouge1"]
+        said = " | ".join(f"{cell:.2f}" for cell in cells)
+        print(f"| {name} | {share} | {said} | {part:.0%} | {some['seconds']:.0f} |")
+    draw(found, lead["lead1_rouge1"], args.out / "shares.png")
+
+
+def some_of(articles: Path, out: Path, share: float) -> Path:
+    """A folder with that share of the training part, always the same, and the whole of the others."""
+    if share == 1:
+        return articles
+    out.mkdir(parents=True, exist_ok=True)
+    whole = (articles / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = np.sort(np.random.default_rng(0).permutation(len(whole))[: round(share * len(whole))])
+    text = "".join(f"{whole[at]}\n" for at in kept.tolist())
+    if not (out / "train.jsonl").is_file():
+        (out / "train.jsonl").write_text(text, encoding="utf-8")
+    for name in ("dev", "test"):
+        if not (out / f"{name}.jsonl").is_file():
+            (out / f"{name}.jsonl").symlink_to((articles / f"{name}.jsonl").resolve())
+    return out
+
+
+def draw(found: dict[str, dict[float, dict[str, float]]], lead: float, path: Path) -> None:
+    """ROUGE-1 against the share of the pairs, with and without pre-training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, held), color in zip(found.items(), ("#54688a", "#e25834"), strict=True):
+        shares = sorted(held)
+        axes.plot([100 * s for s in shares], [held[s]["rouge1"] for s in shares], "o-", color=color, label=name)
+    axes.axhline(lead, color="#999999", linestyle="--", label="the first sentence")
+    axes.set(xscale="log", xlabel="% of the pairs", ylabel="ROUGE-1", title="SciTLDR test, by pairs to learn from")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    print(path)
 
 
 if __name__ == "__main__":

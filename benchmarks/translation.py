@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 import seqmodal
@@ -35,14 +37,15 @@ from seqmodal.evaluation.translation import translation_scores
 from seqmodal.generation.beam import penalty
 from seqmodal.model.answers import answers
 from seqmodal.recipes.translation import Config, corpus, judge
+from seqmodal.training.hardware import keep_freed_memory
 from seqmodal.training.record import read_metrics
 
 __all__ = ["Config", "corpus", "judge", "show"]
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "d_model": 256, "num_layers": 5, "num_heads": 4, "dropout": 0.2, "tied_head": True, "embedding_norm": True,
 }  # fmt: skip
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "batch_size": 32, "matrix_lr": 0.02, "embedding_lr": 0.004, "weight_decay": 0.1, "label_smoothing": 0.1,
 }  # fmt: skip
 KEPT = 6
@@ -178,42 +181,57 @@ class EncoderDecoder(nn.Module):
 
 
 def peer(run: Path, direction: str, sources: list[str], references: list[str]) -> list[tuple[float, float, float]]:
-    """The encoder-decoder after as many seconds of training as the run took; one point."""
-    known = run / f"peer_{direction}.json"
+    """The encoder-decoder after as many seconds of training as the run took, in the number format that it took; one
+    point. What is trained is kept every few minutes, and gone on from."""
+    known, kept = run / f"peer_{direction}.json", run / f"peer_{direction}.pt"
     if known.is_file():
         return [tuple(json.loads(known.read_text()))]
     model, prepared = seqmodal.load(run), Prepared.open(run / "data")
     vocabulary, train = prepared.vocabulary, prepared.stores["train"]
+    precision = yaml.safe_load((run / "config.yaml").read_text())["training"]["precision"]
     wanted, shape = sum(p.numel() for p in model.decoder.parameters()), model.decoder.config
     layers = min(range(1, 9), key=lambda n: abs(wanted - _size(vocabulary.size, shape.d_model, n)))
     torch.manual_seed(0)
-    net = EncoderDecoder(vocabulary.size, vocabulary.pad, shape.d_model, layers, shape.num_heads, 0.2)
+    keep_freed_memory()
+    net = EncoderDecoder(vocabulary.size, vocabulary.pad, shape.d_model, layers, shape.num_heads, SHAPE["dropout"])
     print(f"encoder-decoder: {layers} + {layers} layers, {sum(p.numel() for p in net.parameters()):,} parameters, "
-          f"ours {wanted:,}", flush=True)  # fmt: skip
-    batches = WholeBatches(train, context=shape.max_seq_len, batch_size=32, seed=0, objective=Prefix())
-    optimizer = torch.optim.Adam(net.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)
-    seconds, begun, step = read_metrics(run / "metrics.csv")[-1]["seconds"], time.perf_counter(), 0
-    warm = 1000
-    while time.perf_counter() - begun < seconds:
+          f"ours {wanted:,}; {precision}", flush=True)  # fmt: skip
+    batches = WholeBatches(
+        train, context=shape.max_seq_len, batch_size=TRAINING["batch_size"], seed=0, objective=Prefix()
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
+    seconds, taken, step, warm = read_metrics(run / "metrics.csv")[-1]["seconds"], 0.0, 0, 1000
+    if kept.is_file():
+        held = torch.load(kept, weights_only=True)
+        net.load_state_dict(held["net"])
+        optimizer.load_state_dict(held["optimizer"])
+        taken, step = held["taken"], held["step"]
+    while taken < seconds:
+        begun = time.perf_counter()
         source, target = _sides(batches.batch(step), vocabulary)
         step += 1
         optimizer.param_groups[0]["lr"] = 1.5 * shape.d_model**-0.5 * min(step**-0.5, step * warm**-1.5)
-        hidden = net.decode(net.encode(source), source, target[:, :-1])
-        loss = nn.functional.cross_entropy(
-            net.logits(hidden).flatten(0, 1), target[:, 1:].flatten(), ignore_index=vocabulary.pad, label_smoothing=0.1
-        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            hidden = net.decode(net.encode(source), source, target[:, :-1])
+            loss = nn.functional.cross_entropy(
+                net.logits(hidden).flatten(0, 1), target[:, 1:].flatten(), ignore_index=vocabulary.pad,
+                label_smoothing=TRAINING["label_smoothing"],
+            )  # fmt: skip
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        taken += time.perf_counter() - begun
         if step % 200 == 0:
-            print(f"encoder-decoder step {step} loss {float(loss):.3f} {time.perf_counter() - begun:.0f} s", flush=True)
-    taken = (time.perf_counter() - begun) / 60
+            print(f"encoder-decoder step {step} loss {float(loss):.3f} {taken:.0f} s", flush=True)
+            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "taken": taken, "step": step}
+            torch.save(state, kept)
     net.eval()
     text = prepared.tokenizers[0]
     made = [text.decode(ids) for ids in _searched(net, vocabulary, [text.encode(source) for source in sources])]
     scores = translation_scores(made, references)
-    known.write_text(json.dumps((taken, scores.bleu, scores.chrf)))
-    return [(taken, scores.bleu, scores.chrf)]
+    print(f"encoder-decoder: {step} steps, BLEU {scores.bleu:.2f}", flush=True)
+    known.write_text(json.dumps((taken / 60, scores.bleu, scores.chrf)))
+    return [(taken / 60, scores.bleu, scores.chrf)]
 
 
 def _size(vocab: int, width: int, layers: int) -> int:
@@ -270,40 +288,51 @@ def _searched(net: EncoderDecoder, vocabulary: Any, sources: list[np.ndarray]) -
         yield vocabulary.to_local("text", np.array(new, np.int32))
 
 
-def speed(sentences: int, new: int = 20) -> None:
-    """Sentences a second of a beam search over random weights of one shape, the same here and there, `new` tokens a
-    sentence of 10 to 25; batches of both are sorted by length."""
+def speed(sentences: int, rounds: int = 3) -> None:
+    """Texts a second of a beam search over random weights of one shape, the same here and there, in batches of like
+    length: sentences of 10 to 25 tokens and 20 new ones, and articles of 150 to 256 and 40. Medians; the two take
+    turns, the first round is not counted."""
     from generation import pair
     from transformers import GPT2Config
 
     from seqmodal.generation.beam import beam_search
 
-    marks = {"bos_token_id": 1, "eos_token_id": 2}
-    config = GPT2Config(vocab_size=6000, n_positions=128, n_embd=256, n_layer=5, n_head=4, **marks)
-    theirs, ours = pair(config, 0.02)
-    rng = np.random.default_rng(0)
-    prompts = sorted((rng.integers(3, 6000, int(n)) for n in rng.integers(10, 26, sentences)), key=len)
-    print("| batch | seqmodal, sentences/s | Hugging Face | ratio |\n|---|---|---|---|")
-    for size in (16, 64):
-        seconds = []
-        for here in (True, False):
-            begun = time.perf_counter()
-            for first in range(0, sentences, size):
-                rows = prompts[first : first + size]
-                if here:
-                    beam_search(ours, rows, beams=BEAMS, max_new_tokens=new)
-                    continue
-                longest = max(map(len, rows))
-                ids = torch.tensor([[0] * (longest - len(row)) + row.tolist() for row in rows])
-                mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-                with torch.inference_mode():
-                    theirs.generate(
-                        ids, attention_mask=mask, num_beams=BEAMS, do_sample=False, min_new_tokens=new,
-                        max_new_tokens=new, pad_token_id=0,
-                    )  # fmt: skip
-            seconds.append(time.perf_counter() - begun)
-        rates = [sentences / taken for taken in seconds]
-        print(f"| {size} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} |", flush=True)
+    print("| | batch | seqmodal, texts/s | Hugging Face | ratio |\n|---|---|---|---|---|")
+    for what, shape, (least, most), new in (
+        ("sentences", {"vocab_size": 6000, "n_positions": 128, "n_embd": 256, "n_layer": 5}, (10, 26), 20),
+        ("articles", {"vocab_size": 2048, "n_positions": 320, "n_embd": 128, "n_layer": 3}, (150, 257), 40),
+    ):
+        config = GPT2Config(**shape, n_head=4, bos_token_id=1, eos_token_id=2)
+        theirs, ours = pair(config, 0.02)
+        rng = np.random.default_rng(0)
+        lengths = np.sort(rng.integers(least, most, sentences)).tolist()
+        prompts = [rng.integers(3, config.vocab_size, length) for length in lengths]
+        for size in (16, 64):
+            seconds: dict[bool, list[float]] = {True: [], False: []}
+            for _ in range(1 + rounds):
+                for here, taken in seconds.items():
+                    begun = time.perf_counter()
+                    for first in range(0, sentences, size):
+                        rows = prompts[first : first + size]
+                        if here:
+                            beam_search(ours, rows, beams=BEAMS, max_new_tokens=new)
+                        else:
+                            _generate(theirs, rows, new)
+                    taken.append(time.perf_counter() - begun)
+            rates = [sentences / statistics.median(taken[1:]) for taken in seconds.values()]
+            print(f"| {what} | {size} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.2f} |", flush=True)
+
+
+@torch.inference_mode()
+def _generate(theirs: Any, rows: list[np.ndarray], new: int) -> None:
+    """Beam search of Hugging Face."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + row.tolist() for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    theirs.generate(
+        ids, attention_mask=mask, num_beams=BEAMS, do_sample=False, min_new_tokens=new, max_new_tokens=new,
+        pad_token_id=0,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
