@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/number_words.py --out /tmp/words --minutes 10
 
-Printed is the share of held-out texts whose answer is the reference, letter for letter: number words between English and
-German, then the digits of such words and whether they are odd. A run that is finished is not made again.
+Printed is the share of held-out texts whose answer is the reference, letter for letter: number words between English
+and German, then the digits of such words and whether they are odd. A run that is finished is not made again.
 """
 
 from __future__ import annotations
