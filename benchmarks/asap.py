@@ -2,6 +2,7 @@
 
     make benchmarks-venv
     .venv-bench/bin/python benchmarks/asap.py --data ../shared/data/asap --out runs/asap-benchmark
+    .venv-bench/bin/python benchmarks/asap.py --out runs/asap-presets --minutes 10 --presets music-transformer
 
 Both see the same windows of the same token stream in the same order (augmentation included), with the same context,
 batch, warm-up and decay, threads and number format. GPT-2's learning rate is the best of three in short runs. Both are
@@ -31,6 +32,7 @@ from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
 from seqmodal.training.feed import validation_batches
+from seqmodal.training.judge import judge_run
 from seqmodal.training.lit import as_tensors
 from seqmodal.training.optimizer import make_schedule
 from seqmodal.training.recipe import recipe_of_run
@@ -63,28 +65,21 @@ def main() -> None:
     parser.add_argument(
         "--rate-minutes", type=float, default=4.0, help="length of each run that chooses the peer's rate"
     )
+    parser.add_argument("--presets", nargs="+", default=[], help="train these beside the default, in place of GPT-2")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     ours = args.out / "ours"
-    if not (ours / "model").is_dir():
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "seqmodal",
-                "train",
-                "music",
-                "--data",
-                str(args.data),
-                "--exclude",
-                "*score*",
-                "--minutes",
-                str(args.minutes),
-                "--out",
-                str(ours),
-            ],
-            check=True,
-        )
+    trained(ours, args)
+    if args.presets:
+        print("| preset | parameters | seconds | nats an event, test | nats a note |\n|---|---|---|---|---|")
+        for name in ("default", *args.presets):
+            run = ours if name == "default" else args.out / name
+            trained(run, args, *(() if name == "default" else ("--preset", name)))
+            found = kept(args.out / f"{name}.json", lambda run=run: judge_run(run, data=str(args.data)))
+            size, seconds = load(run).decoder.config.num_parameters, read_metrics(run / "metrics.csv")[-1]["seconds"]
+            events, notes = (found[f"nats_per_{what}"] for what in ("event", "note"))
+            print(f"| {name} | {size:,} | {seconds:.0f} | {events:.3f} | {notes:.3f} |", flush=True)
+        return
     module, config = recipe_of_run(ours)
     prepared = Prepared.open(ours / "data")
     rates = {
@@ -96,6 +91,13 @@ def main() -> None:
     theirs = kept(args.out / "peer.json", lambda: peer(prepared, config, rate, args.minutes, weights))
     found = kept(args.out / "test.json", lambda: judge(args.data, ours, module, config, weights))
     report(args.out, ours, rates, rate, theirs, found)
+
+
+def trained(run: Path, args: argparse.Namespace, *more: str) -> None:
+    """A run on the performances, made once."""
+    if not (run / "model").is_dir():
+        how = ["--data", str(args.data), "--exclude", "*score*", "--minutes", str(args.minutes), "--out", str(run)]
+        subprocess.run([sys.executable, "-m", "seqmodal", "train", "music", *how, *more], check=True)
 
 
 def kept(path: Path, make: Any) -> Any:
