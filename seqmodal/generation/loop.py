@@ -33,9 +33,11 @@ def generate(
     stop_sequences: Collection[Sequence[int]] = (), generators: Sequence[torch.Generator] | None = None,
     after_step: Callable[[], None] | None = None, guidance: float | None = None,
 ) -> list[Continuation]:
-    """What follows each prompt; the arguments are those of `stream`. `after_step` is called after each step.
+    """What follows each prompt, in their order; the arguments are those of `stream`, which raises the same.
 
-    With `guidance`, see `Guided`, log-probabilities are those of the guided distribution.
+    Args:
+        after_step: called after each step.
+        guidance: see `Guided`; log-probabilities are then those of the guided distribution.
     """
     generators = row_generators(0, len(prompts)) if generators is None else generators
     stops = Stops(stop_ids, stop_sequences)

@@ -21,6 +21,12 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Muon replaces the momentum of a matrix by the nearest orthogonal matrix. Matrices of one shape are stacked and
     orthogonalised together, in `product_dtype`.
+
+    Args:
+        groups: each with `params`, `kind`, `lr` and `weight_decay`, as `parameter_groups` makes them.
+        momentum: of Muon, Nesterov's.
+        newton_schulz_steps: of the iteration that orthogonalises.
+        product_dtype: of that iteration's products; bfloat16 where the machine has units for it.
     """
 
     def __init__(
