@@ -11,6 +11,7 @@ import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed
+from seqmodal.tokenizers.until import Until
 
 
 def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:
@@ -123,13 +124,16 @@ def _is_ids(prompt: Any) -> bool:
 
 
 def grammar_after(
-    tokenizer: Any, given: np.ndarray, seconds: float | None, limits: Mapping[str, float | None]
+    tokenizer: Any, given: np.ndarray, seconds: float | None = None, limits: Mapping[str, float | None] | None = None,
+    stop: str | Sequence[str] | None = None,
 ) -> Any:  # fmt: skip
-    """The tokenizer's grammar with its limits, at the end of the prompt `given`; None where it has none.
+    """The tokenizer's grammar with its limits, at the end of the prompt `given`; of text, what makes it end behind
+    `stop`; None where nothing holds it.
 
     Raises:
-        ConfigError: for seconds or limits that the tokenizer knows nothing of.
+        ConfigError: for seconds, limits or a stop that the tokenizer knows nothing of.
     """
+    limits = limits or {}
     takes: Sequence[str] = ()
     if isinstance(tokenizer, Grammatical):
         takes = list(inspect.signature(tokenizer.grammar).parameters)
@@ -137,6 +141,8 @@ def grammar_after(
         raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
     if unknown := limits.keys() - set(takes):
         raise ConfigError(f"the tokenizer {tokenizer.name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
+    if stop is not None:
+        return Until(tokenizer, stop)
     if not isinstance(tokenizer, Grammatical):
         return None
     kept: dict[str, float | None] = getattr(tokenizer, "limits", {}) | dict(limits)

@@ -44,6 +44,8 @@ class Generate:
     fill: tuple[float, float] | None = None
     """Make this stretch of the prompt anew, from one token to another (of sound, from one second), and keep the rest:
     for a run that learned the objective masked. Not for music, whose notes would hang."""
+    stop: tuple[str, ...] = ()
+    r"""Of text: end behind the first of these that is made, such as "." or, in a shell, $'\n'."""
     temperature: float = 0.95
     """1: as the model has it; lower is safer; 0: always the likeliest."""
     top_p: float | None = 0.98
@@ -157,6 +159,7 @@ def _sample(model: Any, args: Generate) -> list[Any]:
             seconds=args.seconds,
             prompt_seconds=args.prompt_seconds if args.prompt_share is None else None,
             variations=args.variations,
+            stop=args.stop or None,
             max_new_tokens=args.max_new_tokens,
             to=args.to,
             guidance=args.guidance,
@@ -194,8 +197,8 @@ def _filled(model: Any, args: Generate) -> list[Any]:
     """A stretch of the prompt made anew."""
     if args.prompt is None or args.fill is None:
         raise ConfigError("--fill makes a stretch of a prompt anew; give the file with --prompt")
-    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft", "guidance", "beams"):
-        if getattr(args, name) is not None:
+    for name in ("seconds", "max_new_tokens", "prompt_seconds", "prompt_share", "draft", "guidance", "beams", "stop"):
+        if getattr(args, name) not in (None, ()):
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} and --fill do not go together: what is filled keeps its number of ids")
     how = _sampling(args)
@@ -224,7 +227,9 @@ def _print_text(model: Any, args: Generate) -> None:
         prompt = prompt_ids(tokenizer, prompt, None)
         before = tokenizer.stream().push(prompt)
     how = _sampling(args)
-    pieces = model.stream(prompt, to=args.to, max_new_tokens=args.max_new_tokens, seed=seed, **how)
+    pieces = model.stream(
+        prompt, to=args.to, stop=args.stop or None, max_new_tokens=args.max_new_tokens, seed=seed, **how
+    )
     print(before, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)

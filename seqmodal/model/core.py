@@ -87,6 +87,7 @@ class Model:
         guidance: float | None = None,
         seed: int | None = None,
         limits: Mapping[str, float | None] | None = None,
+        stop: str | Sequence[str] | None = None,
         max_new_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> list[Generated]:
@@ -112,6 +113,7 @@ class Model:
                 `Guided`); log-probabilities are then of the guided distribution.
             seed: number i of the variations depends on (seed, i) alone; None: a new one, kept in the result.
             limits: in place of what the tokenizer's grammar keeps samples to, by name; None for one: no limit.
+            stop: of text: it ends behind the first of these texts that is made; the prompt does not count.
             max_new_tokens: at most so many ids; None: what `seconds` takes, or else 16 contexts; after what is `given`,
                 what the context has left, or where positions are not absolute at least half of it.
             progress: called with how much is done and how much there is: seconds, or else ids (with a draft,
@@ -137,7 +139,7 @@ class Model:
         if source is not tokenizer:
             given, prompt = (*given, self.read(source, prompt)), None
         ids = prompt_ids(tokenizer, prompt, prompt_seconds)
-        grammar, start = grammar_after(tokenizer, ids, seconds, limits or {}), self.start(tokenizer, ids, given)
+        grammar, start = grammar_after(tokenizer, ids, seconds, limits, stop), self.start(tokenizer, ids, given)
         bound = int(IDS_PER_SECOND * (seconds + 10)) if seconds is not None else self.bound(start)
         bound = max_new_tokens or bound
         if seed is None:
@@ -169,12 +171,13 @@ class Model:
 
     def stream(
         self, prompt: Any = None, *, given: Sequence[Segment] = (), to: str | None = None,
-        max_new_tokens: int | None = None, seed: int | None = None, **sampling: Any,
+        stop: str | Sequence[str] | None = None, max_new_tokens: int | None = None, seed: int | None = None,
+        **sampling: Any,
     ) -> Iterator[str]:  # fmt: skip
         """What follows a prompt, as text while it is made: together what `sample` with the same seed adds to it.
 
         Args:
-            prompt, given, to, max_new_tokens, seed: see `sample`.
+            prompt, given, to, stop, max_new_tokens, seed: see `sample`.
             sampling: see `Sampler`.
 
         Raises:
@@ -189,7 +192,8 @@ class Model:
         sampler, ids = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
         start = self.start(tokenizer, ids, given)
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        return text_pieces(self, tokenizer, ids, start, sampler, max_new_tokens or self.bound(start), seed)
+        grammar, bound = grammar_after(tokenizer, ids, stop=stop), max_new_tokens or self.bound(start)
+        return text_pieces(self, tokenizer, ids, start, grammar, sampler, bound, seed)
 
     def sample_each(
         self, given: Sequence[Sequence[Segment]], *, to: str | None = None,

@@ -41,7 +41,7 @@ def sample_each(
         most = [max_new_tokens] * len(given) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if min(most, default=1) < 1:
         raise ConfigError(f"max_new_tokens is {min(most)}; it must be at least 1")
-    grammar = grammar_after(tokenizer, none, None, {})
+    grammar = grammar_after(tokenizer, none)
     if no_repeat is not None:
         if grammar is not None:
             raise ConfigError(f"no_repeat means nothing to the tokenizer {tokenizer.name}, which has a grammar")

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def text_pieces(
-    model: Model, tokenizer: Any, ids: np.ndarray, start: np.ndarray | Composed, sampler: Sampler, bound: int, seed: int
-) -> Iterator[str]:
+    model: Model, tokenizer: Any, ids: np.ndarray, start: np.ndarray | Composed, grammar: Any,
+    sampler: Sampler, bound: int, seed: int,
+) -> Iterator[str]:  # fmt: skip
     """What follows the ids of a prompt, as it comes; see `Model.stream`."""
-    constraint = BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
+    constraint = BlockConstraint(model.vocabulary, tokenizer.name, grammar)
     shown, training = tokenizer.stream(), model.decoder.training
     shown.push(ids)  # a prompt may end in half a character
     model.decoder.eval()
@@ -44,7 +45,7 @@ def candidates(
     model: Model, tokenizer: Any, ids: np.ndarray, start: np.ndarray | Composed, count: int
 ) -> list[Candidate]:  # fmt: skip
     """The likeliest ids after those of a prompt; see `Model.next`."""
-    constraint = BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, ids, None, {}))
+    constraint = BlockConstraint(model.vocabulary, tokenizer.name, grammar_after(tokenizer, ids))
     training = model.decoder.training
     model.decoder.eval()
     try:
