@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hugging_face import GPT2Config, GPT2LMHeadModel
 from matplotlib.figure import Figure
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from seqmodal.data.corpus import Prepared, prepare
 from seqmodal.data.loader import Batches

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, logging
+from hugging_face import GPT2Config, GPT2LMHeadModel
+from transformers import logging
 
 from seqmodal.decoder import Decoder
 from seqmodal.generation.draft import Lookup

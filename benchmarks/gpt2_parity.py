@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from hugging_face import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from seqmodal.config import PRESETS, DecoderConfig

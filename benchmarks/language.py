@@ -58,7 +58,7 @@ def texts(data: Path, out: Path) -> Iterator[tuple[str, Path, str, str]]:
 
 def gpt2(encoding: Path, learned: str, held: str, seconds: float) -> float:
     """Bits per byte of a peer that learned for so long."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from hugging_face import GPT2Config, GPT2LMHeadModel
 
     text, judge_on = (TextTokenizer.load(encoding).encode(part).astype(np.int64) for part in (learned, held))
     torch.manual_seed(0)

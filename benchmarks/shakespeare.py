@@ -120,7 +120,7 @@ def ours(
 
 def peer(text: np.ndarray, held: np.ndarray, seed: int, steps: int) -> Curve:
     """GPT-2 of the same size, by the recipe of nanoGPT's config for a CPU."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from hugging_face import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
     model: Any = GPT2LMHeadModel(

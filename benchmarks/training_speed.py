@@ -57,7 +57,7 @@ def peer(model: Any, logits: Callable[[torch.Tensor], torch.Tensor]) -> Callable
 
 def contestants() -> dict[str, Callable[[torch.Tensor], None]]:
     """A step of each, by name."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from hugging_face import GPT2Config, GPT2LMHeadModel
     from x_transformers import Decoder as XDecoder
     from x_transformers import TransformerWrapper
 

@@ -293,7 +293,7 @@ def speed(sentences: int, rounds: int = 3) -> None:
     length: sentences of 10 to 25 tokens and 20 new ones, and articles of 150 to 256 and 40. Medians; the two take
     turns, the first round is not counted."""
     from generation import pair
-    from transformers import GPT2Config
+    from hugging_face import GPT2Config
 
     from seqmodal.generation.beam import beam_search
 

@@ -25,6 +25,8 @@ def told(what):
         print("told", what, float(uptime.read().split()[0]) - began, file=sys.stderr, sep="\\t", flush=True)
 """
 MAKE = """
+import sys
+sys.modules["torchaudio"] = None  # as in hugging_face.py
 from transformers import GPT2Config, GPT2LMHeadModel
 GPT2LMHeadModel(GPT2Config()).save_pretrained({folder!r})
 """
@@ -38,7 +40,9 @@ next(stream(decoder, [np.arange(16)]))
 told("first token")
 """
 THEIRS = """
+import sys
 import torch
+sys.modules["torchaudio"] = None
 from transformers import GPT2LMHeadModel
 model = GPT2LMHeadModel.from_pretrained({folder!r}).eval()
 told("loaded")
