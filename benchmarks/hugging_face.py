@@ -1,5 +1,5 @@
-"""The peer of several benchmarks. `transformers` imports torchaudio where it is installed, whose wheel does not load beside
-a CPU build of torch; hence it is not to be seen here."""
+"""The peer of several benchmarks. `transformers` imports torchaudio where it is installed, and its wheel does not load
+beside a CPU build of torch; hence it is not to be seen here."""
 
 from __future__ import annotations
 
