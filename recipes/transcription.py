@@ -211,6 +211,11 @@ def _describe(path: Path) -> Described:
     notes = notes.select(~notes.drum)
     if not len(notes):
         raise BadInput(path, "it has no notes but drums, which pretty_midi does not play")
+    if (recording := _recording(path)) is not None:
+        try:
+            _read(recording)
+        except BadInput as error:
+            raise BadInput(path, f"{recording.name}, the recording of it: {error.reason}") from error
     return Described(summary(notes).content_hash, float(len(notes)), minhash(notes.pitch))
 
 
@@ -243,8 +248,12 @@ def _sound(path: Path, notes: Notes) -> Sound:
     """The recording beside a MIDI file; else its notes, rendered."""
     recording = _recording(path)
     if recording is not None:
-        return SoundTokenizer(RATE, HOP, BANDS, SPECTRUM, FRAMES).read(recording)
+        return _read(recording)
     return Sound(notes.to_pretty_midi().synthesize(RATE).astype(np.float32), RATE)
+
+
+def _read(recording: Path) -> Sound:
+    return SoundTokenizer(RATE, HOP, BANDS, SPECTRUM, FRAMES).read(recording)
 
 
 def _varied(notes: Notes, rng: np.random.Generator) -> Notes:

@@ -82,6 +82,18 @@ def test_windows_hold_what_is_heard_and_written_at_its_time(folder: Path) -> Non
     assert np.allclose(recorded.segments[0].features, sound, atol=2e-3)
 
 
+def test_a_recording_that_cannot_be_read_is_listed_and_costs_no_other(folder: Path) -> None:
+    midi = folder / "train" / "odd.mid"
+    MidiTokenizer().write(scale(5), midi)
+    midi.with_suffix(".flac").write_bytes(b"no sound at all")
+    made = corpus(Config(data=str(folder)))
+    assert {Path(one.name).name for one in made.documents} == {"a.mid", "b.mid", "c.mid"}
+    (told,) = [one.reason for one in made.skipped if one.path == midi]
+    assert told.startswith("odd.flac, the recording of it: cannot be read as sound")
+    with pytest.raises(BadInput, match=r"odd\.flac"):
+        corpus(Config(data=str(folder), strict=True, exclude=("rubbish*", "drums*")))
+
+
 def test_training_pieces_are_cut_and_varied_and_others_are_not(folder: Path) -> None:
     documents = list(corpus(Config(data=str(folder), longest=2.0, versions=3)).documents)
     names = [one.name.rsplit("/", 1)[1] for one in documents]
@@ -116,8 +128,8 @@ def test_from_files_to_notes_of_a_recording(
     sound = Sound(scale(4, 12.0).to_pretty_midi().synthesize(RATE).astype(np.float32), RATE)
     assert isinstance(transcribe(model, sound), Notes)
     soundfile.write(tmp_path / "x.wav", sound.samples, RATE)
-    assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.mid")]) == 0
-    assert (tmp_path / "x.mid").is_file() and "x.png" in capsys.readouterr().out
+    assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "heard.mid")]) == 0
+    assert (tmp_path / "heard.mid").is_file() and "heard.png" in capsys.readouterr().out
     assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.txt")]) == 1
     assert main(["generate", str(run), "--prompt", str(tmp_path / "x.wav"), "--to", "transcript"]) == 2
     assert "seqmodal transcribe" in capsys.readouterr().err
