@@ -69,7 +69,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     found = find_usable(config, SoundTokenizer.suffixes, describe, "sound", evaluated=evaluated)
     chosen = held or config.tokenizer()
     if held is None:
-        chosen.fit(map(chosen.read, found.training(FITTED)))
+        chosen.fit(found.training(FITTED))  # paths, so that it holds one sound at a time
     seconds = sum(one.weight for one in found.described.values())
     facts, error = _facts(chosen, len(found.described), seconds), _Error()
     alone = len(found.described) == 1 and not evaluated
@@ -156,16 +156,20 @@ class _Error:
 def _describe(tokenizer: SoundTokenizer, path: Path) -> Described:
     """Runs in a worker process, as `_encode` does."""
     sound = tokenizer.read(path)
-    return Described(hashlib.sha256(sound.samples.tobytes()).hexdigest(), weight=sound.seconds)
+    return Described(hashlib.sha256(sound.samples).hexdigest(), weight=sound.seconds)
 
 
 def _encode(tokenizer: SoundTokenizer, item: Path | Sound) -> tuple[np.ndarray, int, float]:
     """Ids, how many numbers the spectrogram of a sound has, and the sum of their squared differences, in decibels, from
-    what the ids keep."""
+    what the ids keep. Beside the sound itself, a part of it at a time is in memory."""
     sound = tokenizer.read(item) if isinstance(item, Path) else item
-    ids = tokenizer.encode(sound)
-    apart = 10 * (tokenizer.spectrogram(sound) - tokenizer.decode_spectrogram(ids))
-    return ids, apart.size, float(np.square(apart, dtype=np.float64).sum())
+    ids, numbers, squares = tokenizer.encode(sound), 0, 0.0
+    rest = ids
+    for patches in tokenizer.patches(sound):
+        part, rest = np.split(rest, [len(patches) * tokenizer.levels])
+        apart = 10 * (patches.reshape(-1, tokenizer.bands) - tokenizer.decode_spectrogram(part))
+        numbers, squares = numbers + apart.size, squares + float(np.square(apart, dtype=np.float64).sum())
+    return ids, numbers, squares
 
 
 def _windows(tokenizer: SoundTokenizer, ids: np.ndarray, longest: float) -> list[np.ndarray]:

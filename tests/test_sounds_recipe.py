@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,20 @@ def test_a_long_sound_becomes_several_and_the_codebook_is_of_the_training_part(f
     else:
         raise AssertionError("the long sound is in no store")
     assert max(store.lengths.max() for store in found.stores.values()) <= 42
+
+
+def test_a_long_sound_is_encoded_part_by_part() -> None:
+    tokenizer = Config(**SMALL).tokenizer()
+    tokenizer.fit([Sound(samples, 8000) for samples in tones(5, 8000)])
+    sound = Sound(np.sin(np.arange(8000 * 600) ** 1.1), 8000)
+    tracemalloc.start()
+    ids, numbers, squares = sounds._encode(tokenizer, sound)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = tokenizer.spectrogram(sound)
+    assert most < whole.nbytes < sound.samples.nbytes
+    apart = 10 * (tokenizer.decode_spectrogram(ids) - whole)
+    assert numbers == whole.size and squares == pytest.approx(float(np.square(apart).sum(dtype=np.float64)))
 
 
 def test_of_a_single_sound_the_end_is_held_out(tmp_path: Path) -> None:

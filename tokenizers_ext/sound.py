@@ -78,7 +78,7 @@ class SoundTokenizer:
         kept, keys = np.empty((0, self._width), np.float32), np.empty(0)
         count, total, squares, loudest = 0, 0.0, 0.0, SILENCE
         for item in items:
-            for patches in self._patches(self._samples(item)):
+            for patches in self.patches(item):
                 kept, keys = np.concatenate([kept, patches]), np.concatenate([keys, rng.random(len(patches))])
                 if len(keys) > most:  # those with the smallest keys stay: all patches are equally likely to
                     chosen = np.sort(np.argpartition(keys, most)[:most])
@@ -99,7 +99,7 @@ class SoundTokenizer:
     def encode(self, item: Item) -> np.ndarray:
         """Ids int32 (patches * levels,) of a Sound, of (samples, rate) or of a file. Raises BadInput."""
         book, first = self._fitted(), np.arange(self.levels, dtype=np.int32) * self.codes
-        parts = [(book.encode(patches) + first).ravel() for patches in self._patches(self._samples(item))]
+        parts = [(book.encode(patches) + first).ravel() for patches in self.patches(item)]
         return np.concatenate([np.empty(0, np.int32), *parts]).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> Sound:
@@ -119,8 +119,15 @@ class SoundTokenizer:
 
     def spectrogram(self, item: Item) -> np.ndarray:
         """log10 power float32 (frames, bands) of an item, in whole patches, before any code."""
-        parts = [patches.reshape(-1, self.bands) for patches in self._patches(self._samples(item))]
+        parts = [patches.reshape(-1, self.bands) for patches in self.patches(item)]
         return np.concatenate([np.empty((0, self.bands), np.float32), *parts])
+
+    def patches(self, item: Item) -> Iterator[np.ndarray]:
+        """The same as patches float32 (n, patch * bands), a part at a time; the last patch ends in silence."""
+        samples = self._samples(item)
+        frames = -(-len(samples) // (self.hop * self.patch)) * self.patch
+        for block in self._mel.blocks(samples, frames, CHUNK // self.patch * self.patch):
+            yield block.reshape(-1, self._width)
 
     def features(self, item: Item) -> np.ndarray:
         """float32 (patches, patch * bands): the patches themselves, mean 0 and deviation 1 over what was fitted on."""
@@ -218,12 +225,6 @@ class SoundTokenizer:
     def _samples(self, item: Item) -> np.ndarray:
         """float32 (n,) at the tokenizer's rate."""
         return resampled(self._sound(item), self.sample_rate)
-
-    def _patches(self, samples: np.ndarray) -> Iterator[np.ndarray]:
-        """float32 (n, patch * bands), a part at a time; the last patch ends in silence."""
-        frames = -(-len(samples) // (self.hop * self.patch)) * self.patch
-        for block in self._mel.blocks(samples, frames, CHUNK // self.patch * self.patch):
-            yield block.reshape(-1, self._width)
 
 
 TOKENIZERS = {"sound": SoundTokenizer}
