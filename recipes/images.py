@@ -72,7 +72,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     if config.data is None:
         return _built_in(config, held)
     describe = partial(_describe, config.tokenizer(color=True))
-    found = find_usable(config, ImageTokenizer.suffixes, describe, "picture", evaluated=evaluated)
+    found = find_usable(config, ImageTokenizer.suffixes, describe, "picture", evaluated=evaluated, others=True)
     chosen = held or _fitted(config, found)
     facts, error = _facts(chosen, len(found.described)), _Error()
 

@@ -66,7 +66,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     if config.data is None:
         return _built_in(config, held)
     describe = partial(_describe, config.tokenizer())
-    found = find_usable(config, SoundTokenizer.suffixes, describe, "sound", evaluated=evaluated)
+    found = find_usable(config, SoundTokenizer.suffixes, describe, "sound", evaluated=evaluated, others=True)
     chosen = held or config.tokenizer()
     if held is None:
         chosen.fit(found.training(FITTED))  # paths, so that it holds one sound at a time

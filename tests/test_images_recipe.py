@@ -76,15 +76,24 @@ def test_bad_files_are_listed_and_the_good_ones_beside_them_are_used(folder: Pat
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.gif").write_text("no picture")
     shutil.copyfile(folder / "03.png", folder / "copy.webp")  # of another ending, which says nothing
-    (folder / "notes.txt").write_text("of no suffix that is asked for")
+    for name, other in (("10.bmp", "b.dat"), ("12.png", "c.txt"), ("13.bmp", "none")):  # so are these, and are found
+        (folder / name).rename(folder / other)
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden").mkdir()
+    for name in (".DS_Store", ".hidden/object"):
+        (folder / name).write_text("not listed")
     found = prepare(images, Config(data=str(folder), **SMALL))
     reasons = skipped(found.folder)
-    assert set(reasons) == {"cut.png", "empty.jpg", "text.gif", "copy.webp"}
+    assert set(reasons) == {"cut.png", "empty.jpg", "text.gif", "copy.webp", "notes.txt"}
+    assert reasons["notes.txt"].startswith("it neither ends like a picture nor is one: no picture in a format")
     assert "03.png" in reasons["copy.webp"] and "same picture" in reasons["copy.webp"]
     assert len(names(found, "train") | names(found, "valid")) == 20 and len(names(found, "valid")) == 2
-    assert found.facts["pictures"] == 20 and found.facts["skipped"] == 4
+    assert found.facts["pictures"] == 20 and found.facts["skipped"] == 5
+    assert {"b.dat", "c.txt", "none"} < names(found, "train") | names(found, "valid")
     with pytest.raises(BadInput, match=r"cut\.png.*leave out --strict"):
         prepare(images, Config(data=str(folder), strict=True, **SMALL))
+    strict = prepare(images, Config(data=str(folder), strict=True, exclude=("cut*", "empty*", "text*"), **SMALL))
+    assert set(skipped(strict.folder)) == {"copy.webp", "notes.txt"}  # which does not claim to be one
 
 
 def test_a_folder_without_a_picture_that_can_be_used(tmp_path: Path) -> None:

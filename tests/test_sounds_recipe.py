@@ -83,17 +83,22 @@ def test_the_good_are_used_and_the_bad_listed_through_the_command(folder: Path, 
     soundfile.write(folder / "high.wav", np.sin(np.arange(4800)), 48000)
     (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
     (folder / "folder.wav").mkdir()
-    (folder / "notes.txt").write_text("not asked for")
+    (folder / "05.ogg").rename(folder / "05")
+    (folder / "04.flac").rename(folder / "04.txt")
+    (folder / "mono.raw").write_bytes(bytes(range(256)))
+    (folder / "notes.txt").write_text("no sound")
+    (folder / ".DS_Store").write_text("hidden")
     assert main(["prepare", "sounds", "--data", str(folder), "--codes", "16"]) == 0
     place = Path(capsys.readouterr().out.splitlines()[-1])
     reasons = skipped(place)
-    assert set(reasons) == {*bad, "same.wav", "gone.wav"}
+    assert set(reasons) == {*bad, "same.wav", "gone.wav", "mono.raw", "notes.txt"}
+    assert reasons["notes.txt"].startswith("it neither ends like a sound nor is one: cannot be read as sound")
     assert (
         reasons["same.wav"] == f"the same sound as {folder / '00.wav'}" and reasons["empty.wav"] == "the file is empty"
     )
     assert all(reasons.values())
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    assert used(Prepared.open(place)) == names - {*reasons, "notes.txt"}
+    assert used(Prepared.open(place)) == names - {*reasons, ".DS_Store"}
 
 
 def test_one_bad_file_ends_it_where_that_is_asked_for(folder: Path) -> None:

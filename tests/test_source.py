@@ -43,6 +43,14 @@ def test_patterns_leave_files_out(folder: Path) -> None:
     assert names(find_files(folder, (".mid",), ("deep/*", "b.mid")), folder) == ["Score/d.mid", "a.MID"]
 
 
+def test_files_of_other_endings_follow_but_for_hidden_ones(folder: Path) -> None:
+    for name in (".git/a", "deep/.DS_Store", "deep/.b.mid"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    found = names(find_files(folder, (".mid",), ("score/*", "a*"), others=True), folder)
+    assert found == ["Score/d.mid", "b.mid", "deep/.b.mid", "deep/midi_score.mid", "deep/er/c.midi", "notes.txt"]
+
+
 def test_a_file_is_taken_as_it_is(folder: Path) -> None:
     assert find_files(folder / "notes.txt", (".mid",)) == [folder / "notes.txt"]
 

@@ -64,7 +64,7 @@ class Files:
 
 def find_usable(
     config: RecipeConfig, suffixes: Sequence[str], describe: Callable[[Path], Described], what: str, *,
-    evaluated: bool = False,
+    evaluated: bool = False, others: bool = False,
 ) -> Files:  # fmt: skip
     """Find the files of `config.data`, describe each in worker processes, drop copies, and split.
 
@@ -75,19 +75,23 @@ def find_usable(
         what: what an item is called, such as "picture".
         evaluated: a model is to be judged on them: those of the folder's own test part where it has one, else all, are
             the part "valid", and copies stay.
+        others: files with other endings are tried as well, since names may be wrong. One that is none is listed, but is
+            no error.
 
     Raises:
         BadInput: where there is no file, or none can be used.
     """
     assert config.data is not None
-    roots, found = input_files(config.data, suffixes, config.exclude, what, evaluated=evaluated)
+    roots, found = input_files(config.data, suffixes, config.exclude, what, evaluated=evaluated, others=others)
     described: dict[Path, Described] = {}
     skipped: list[Skipped] = []
     for path, result in watch(process_files(found, describe), len(found), "reading"):
-        if isinstance(result, Failure):
-            skipped.append(left_out(path, result.reason, config.strict))
-        else:
+        if not isinstance(result, Failure):
             described[path] = result
+        elif others and path.suffix.lower() not in suffixes:
+            skipped.append(Skipped(path, f"it neither ends like a {what} nor is one: {result.reason}"))
+        else:
+            skipped.append(left_out(path, result.reason, config.strict))
     need_some(described, found, skipped, roots, what)
     if evaluated:
         return Files(described, dict.fromkeys(described, "valid"), skipped, config.strict)

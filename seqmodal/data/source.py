@@ -62,13 +62,14 @@ def given_paths(data: str | Sequence[str]) -> tuple[Path, ...]:
     return tuple(Path(one).expanduser() for one in ([data] if isinstance(data, str) else data))
 
 
-def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = (), others: bool = False) -> list[Path]:
     """All files below `root` with one of the suffixes, in order of their names; or `root` itself when it is a file.
 
     Args:
         root: folder or file.
         suffixes: such as ".mid"; upper and lower case are the same.
         exclude: patterns; a file is left out when one matches its name or its path below `root`.
+        others: those with other endings follow, but for hidden ones, which begin with a dot or lie in such a folder.
 
     Raises:
         BadInput: when there is no such folder or file.
@@ -77,11 +78,13 @@ def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = ())
         return [root]
 
     def wanted(path: Path) -> bool:
-        below = str(path.relative_to(root))
-        left_out = any(fnmatch.fnmatch(path.name, p) or fnmatch.fnmatch(below, p) for p in exclude)
-        return path.suffix.lower() in suffixes and not left_out
+        below = path.relative_to(root)
+        hidden = path.suffix.lower() not in suffixes and any(part.startswith(".") for part in below.parts)
+        left_out = any(fnmatch.fnmatch(path.name, p) or fnmatch.fnmatch(str(below), p) for p in exclude)
+        return not hidden and not left_out
 
-    return sorted(path for path in all_files(root) if wanted(path))
+    found = [path for path in all_files(root) if others or path.suffix.lower() in suffixes]
+    return sorted(filter(wanted, found), key=lambda path: (path.suffix.lower() not in suffixes, path))
 
 
 def all_files(root: Path) -> Iterator[Path]:

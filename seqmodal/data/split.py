@@ -24,10 +24,11 @@ def left_out(path: Path, reason: str, strict: bool) -> Skipped:
 
 
 def input_files(
-    data: str | Sequence[str], suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool
-) -> tuple[tuple[Path, ...], list[Path]]:
+    data: str | Sequence[str], suffixes: Sequence[str], exclude: Sequence[str], what: str, *, evaluated: bool,
+    others: bool = False,
+) -> tuple[tuple[Path, ...], list[Path]]:  # fmt: skip
     """The files and folders that `--data` names, and what they hold of these suffixes, each of which is called `what`;
-    `evaluated`: of their own test part, where folders or names of files say so.
+    `evaluated`: of their own test part, where folders or names of files say so; `others`: see `find_files`.
 
     Raises:
         BadInput: when there are none.
@@ -35,7 +36,7 @@ def input_files(
     roots = given_paths(data)
     if evaluated:
         roots = tuple((split_folders(root) or {}).get("test", root) for root in roots)
-    files = list(dict.fromkeys(path for root in roots for path in find_files(root, suffixes, exclude)))
+    files = list(dict.fromkeys(path for root in roots for path in find_files(root, suffixes, exclude, others)))
     if evaluated and (named := named_splits(files)) is not None:
         files = [path for path in files if named[path] == "test"] or files
     if not files:
