@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig
-from seqmodal.data.abc import Bar, align, read_bars
+from seqmodal.data.abc import Bar, align, read_bars, split_tunes
 from seqmodal.data.cache import cache_folder, made_once
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.files import Described, find_usable
 from seqmodal.data.melodies import melodies
+from seqmodal.data.signatures import read_fields, write_fields
 from seqmodal.data.source import Skipped
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
@@ -29,6 +30,8 @@ from tokenizers_ext.midi import Notes
 from tokenizers_ext.text import CharacterTokenizer
 from tokenizers_ext.transcript import STEPS, TranscriptTokenizer
 
+NEXT = "convert"
+"""The verb that uses a run."""
 SUFFIXES = (".abc",)
 QUARTER = 48
 """Steps of 10 ms that a quarter note lasts in a document, whatever its tempo: thirds of sixteenths are whole steps."""
@@ -160,23 +163,51 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     return [stem.with_suffix(".txt"), piano_rolls(shown, stem.with_suffix(".png"))]
 
 
-def to_notes(model: Any, config: Config, tune: str) -> Notes:
-    """The notes of a tune in ABC notation, repeats written out, at 125 quarter notes a minute.
+def convert(model: Any, config: Config, path: Path) -> Iterator[Any]:
+    """What a file becomes. One in ABC notation: each of its tunes as a `PrettyMIDI`, or a BadInput that says why not. A
+    MIDI file: a text.
+
+    Raises:
+        BadInput: for a file that cannot be read, or is of another kind.
+    """
+    if path.suffix.lower() in TranscriptTokenizer.suffixes:
+        yield to_abc(model, config, path)
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        kinds = " ".join((*SUFFIXES, *TranscriptTokenizer.suffixes))
+        raise BadInput(path, f"it ends in {path.suffix or 'nothing'}, so it is no tune", f"give a file in {kinds}")
+    tunes = split_tunes(_text(path))
+    for number, tune in enumerate(tunes, 1):
+        try:
+            yield to_midi(model, config, tune)
+        except BadInput as error:
+            yield BadInput(f"{path}, tune {number}" if tunes[1:] else path, error.reason, error.hint)
+
+
+def to_midi(model: Any, config: Config, tune: str) -> Any:
+    """A tune in ABC notation as a `PrettyMIDI`, repeats written out, at 125 quarter notes a minute.
 
     Raises:
         BadInput: for a text that is no tune, or that has characters which the model never saw.
     """
+    import pretty_midi
+
     bars = read_bars(tune, "the tune")
     runs = list(_runs(bars, [0] * len(bars), config.bars, follow=False))
     made = _to_ids(model, [_header_and_text(bars[first:last]) for first, last in runs])
-    rows: list[np.ndarray] = []
-    at = 0.0
+    midi = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=60 * STEPS / QUARTER)
+    piano, written, at = pretty_midi.Instrument(0), model.tokenizer("transcript"), 0
+    headers = []
     for (first, last), ids in zip(runs, made, strict=True):
-        notes = model.tokenizer("transcript").decode_notes(ids)
-        rows.append(np.stack([notes.onset + at, notes.end + at, notes.pitch.astype(float)]))
-        at += round(sum(bar.length for bar in bars[first:last]) * QUARTER) / STEPS
-    onset, end, pitch = np.concatenate(rows, axis=1)
-    return Notes.of(onset, end, pitch.astype(int), 90)
+        size = round(sum(bar.length for bar in bars[first:last]) * QUARTER)
+        notes, start = written.decode_notes(written.window(ids, 0, size, ends=True)), at / STEPS
+        for pitch, onset, end in zip(notes.pitch.tolist(), notes.onset.tolist(), notes.end.tolist(), strict=True):
+            piano.notes.append(pretty_midi.Note(90, pitch, start + onset, start + end))
+        headers.append((start, bars[first].header))
+        at += size
+    midi.instruments.append(piano)
+    write_fields(midi, headers)
+    return midi
 
 
 def to_abc(model: Any, config: Config, path: Path) -> str:
@@ -185,13 +216,10 @@ def to_abc(model: Any, config: Config, path: Path) -> str:
     Raises:
         BadInput: for a file that cannot be read, or has no notes.
     """
-    midi, ids, _ = _read_midi(path, model.tokenizer("transcript"))
-    time = midi.time_signature_changes[0] if midi.time_signature_changes else None
-    metre = f"{time.numerator}/{time.denominator}" if time else "4/4"
-    header = f"M:{metre}\nL:{UNIT}\nK:{_key(midi)}\n"
-    bar = round((time.numerator * 4 / time.denominator if time else 4) * QUARTER)
     written = model.tokenizer("transcript")
-    steps, size = round(written.duration(ids) * STEPS), bar * config.bars
+    midi, ids, _ = _read_midi(path, written)
+    header, quarters = read_fields(midi, UNIT)
+    steps, size = round(written.duration(ids) * STEPS), round(quarters * QUARTER) * config.bars
     parts = [written.window(ids, at, at + size, ends=True) for at in range(0, max(1, steps), size)]
     body = "\n".join(_to_text(model, [(header, part) for part in parts]))
     return f"X:1\nT:{path.stem}\n{header}{body}\n"
@@ -343,12 +371,3 @@ def _header_and_text(bars: Sequence[Bar]) -> str:
 def _melody(bar: str) -> str:
     """A bar without its chord symbols."""
     return re.sub(r'"[^"]*"', "", bar)
-
-
-def _key(midi: Any) -> str:
-    """Its first key signature as ABC has it; C where it has none."""
-    if not midi.key_signature_changes:
-        return "C"
-    number = midi.key_signature_changes[0].key_number
-    name = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")[number % 12]
-    return name + ("m" if number >= 12 else "")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqmodal.data.abc import align, read_bars
+from seqmodal.data.abc import align, read_bars, split_tunes
 from seqmodal.data.melodies import melodies
 from seqmodal.errors import BadInput
 
@@ -75,6 +75,17 @@ def test_fields_hold_from_where_they_stand() -> None:
 def test_what_is_no_tune_is_told(tune: str, told: str) -> None:
     with pytest.raises(BadInput, match=told):
         read_bars(tune, "tune.abc")
+
+
+def test_a_book_is_split_into_its_tunes() -> None:
+    book = "% a book\nM:3/4\n\nX:1\nK:C\nA3|\n\nX:2\nL:1/4\nK:D\nB3|\nX:3\nK:C\n?\n"
+    first, second, third = split_tunes(book)
+    assert [bar.text for bar in read_bars(first, "x")] == ["A3"]
+    assert read_bars(second, "x")[0].header == "M:3/4\nL:1/4\nK:D\n"
+    with pytest.raises(BadInput, match="line 14"):
+        read_bars(third, "x")
+    assert [read_bars(tune, "x")[0].text for tune in split_tunes("K:C\nA|\nX:2\nK:C\nB|")] == ["A", "B"]
+    assert split_tunes("no tune") == ["no tune"] and split_tunes(HEAD + "A|") == [HEAD + "A|"]
 
 
 @given(st.text(alphabet='ABcz2/3:|[]()"-_^=\n {}1<', max_size=60))

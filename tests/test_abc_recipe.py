@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import numpy as np
 import pytest
 
 import seqmodal
+from seqmodal.cli import main
+from seqmodal.data.abc import read_bars
 from seqmodal.data.melodies import melodies
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.recipes import abc
-from seqmodal.recipes.abc import QUARTER, Config, corpus, judge, to_abc, to_notes
+from seqmodal.recipes.abc import QUARTER, Config, corpus, judge, to_abc, to_midi
 from tokenizers_ext.midi import Notes
-from tokenizers_ext.transcript import STEPS
+from tokenizers_ext.transcript import STEPS, TranscriptTokenizer
 
 SMALLEST = {
     "model": {"d_model": 16, "num_layers": 1, "num_heads": 1},
@@ -83,20 +87,33 @@ def test_what_cannot_be_used_is_listed_and_the_good_beside_it_is_used(tmp_path: 
     assert 0 < made.facts["bars_left_out"] < 8
 
 
-def test_from_made_tunes_to_a_model_that_spells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    seqmodal.train("abc", out=run, **SMALLEST)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run on made tunes, and what training said."""
+    base, said = tmp_path_factory.mktemp("abc"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
+        patch.setenv("SEQMODAL_CACHE", str(base / "cache"))
+        patch.setattr(abc, "TUNES", 20)
+        seqmodal.train("abc", out=base / "run", **SMALLEST)
+    return base / "run", said.getvalue()
+
+
+def test_from_made_tunes_to_a_model_that_spells(
+    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, said = trained
+    assert "next: seqmodal convert" in said
     assert {p.suffix for p in (run / "samples").iterdir()} == {".png", ".txt"}
     with open(run / "data" / "skipped.csv", newline="") as file:
         assert list(csv.DictReader(file)) == []
     model, store, config = seqmodal.load(run), Store(run / "data" / "valid"), Config()
     tune = next(melodies(1))
-    assert isinstance(to_notes(model, config, tune.abc), Notes)
+    assert to_midi(model, config, tune.abc).get_tempo_changes()[1].tolist() == [125]
     write(tmp_path, "x", tune.abc, tune.melody)
     text = to_abc(model, config, tmp_path / "x.mid")
     assert text.startswith("X:1\nT:x\nM:4/4\nL:1/8\nK:C\n")
     with pytest.raises(BadInput):
-        to_notes(model, config, "words")
+        to_midi(model, config, "words")
     letters = model.tokenizer("characters")
     truth = list(abc._kept(store, letters, config.sampling.count))
     monkeypatch.setattr(abc, "_to_ids", lambda model, tunes: [part.ids for part in truth])
@@ -104,6 +121,88 @@ def test_from_made_tunes_to_a_model_that_spells(tmp_path: Path, monkeypatch: pyt
     found = judge(model, replace(config, model=model.decoder.config), {"valid": store}, run)
     assert found["bars_right_to_midi"] == 1  # it says the truth
     assert found["bars_right_to_abc"] == found["bars_right_to_abc_melody"] == 1 - len(truth) / found["bars"]
+
+
+BOOK = "M:3/4\nX:1\nT:one\nL:1/4\nK:G\nGAB|c3|d3|e3|f3|\nX:2\nT:two\nL:1/4\nK:G\nG$A|\n\nX:3\nM:C\nK:Am\nA8|c8|\n"
+
+
+def says_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that strikes middle C where a bar of text begins, and writes a bar for each note that it is given."""
+    written = TranscriptTokenizer()
+
+    def to_ids(model: object, tunes: list[str]) -> list[np.ndarray]:
+        made = []
+        for tune in tunes:
+            ends = np.cumsum([float(bar.length) for bar in read_bars(tune, "x")]) * QUARTER / STEPS
+            onset, end = [0.0, *ends], [*ends, ends[-1] + 1]  # the last one is beyond the window
+            made.append(written.encode(Notes.of(onset, end, [60] * len(onset), 90)))
+        return made
+
+    def to_text(model: object, parts: list[tuple[str, np.ndarray]]) -> list[str]:
+        return ["z|" * len(written.decode_notes(ids)) for _, ids in parts]
+
+    monkeypatch.setattr(abc, "_to_ids", to_ids)
+    monkeypatch.setattr(abc, "_to_text", to_text)
+
+
+def test_files_are_converted_either_way_through_the_command(
+    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pretty_midi
+
+    says_the_truth(monkeypatch)
+    folder, out = tmp_path / "tunes", tmp_path / "out"
+    tune = next(melodies(1))
+    write(folder, "tune", tune.abc, tune.melody)
+    (folder / "book.abc").write_text(BOOK)
+    (folder / "bad.mid").write_bytes(b"MThd no more")
+    (folder / "song.wav").write_bytes(b"")
+    files = [*sorted(folder.iterdir()), folder / "gone.abc"]
+    how = ["convert", str(trained[0]), *map(str, files), "--out", str(out)]
+    assert main(how) == 0
+    said = capsys.readouterr()
+    assert said.out.split() == [str(out / n) for n in ("book-1.mid", "book-3.mid", "tune.mid", "tune.abc")]
+    assert sorted(path.name for path in out.iterdir()) == ["book-1.mid", "book-3.mid", "tune.abc", "tune.mid"]
+    told = [line for line in said.err.splitlines() if line.startswith("left out: ")]
+    names, reasons = ("bad.mid", "book.abc, tune 2", "song.wav", "gone.abc"), ("", "line 11", "ends in .wav", "No such")
+    for line, name, why in zip(told, names, reasons, strict=True):
+        assert name in line and why in line
+    first, third = (pretty_midi.PrettyMIDI(str(out / f"book-{number}.mid")) for number in (1, 3))
+    (piano,) = first.instruments
+    bar = 3 * QUARTER / STEPS
+    assert [note.start for note in piano.notes] == pytest.approx([number * bar for number in range(5)])
+    assert [note.end for note in piano.notes] == pytest.approx([number * bar for number in range(1, 6)])
+    (time,), (key,) = first.time_signature_changes, first.key_signature_changes
+    assert (time.numerator, time.denominator, key.key_number) == (3, 4, 7)
+    assert third.key_signature_changes[0].key_number == 21 and third.time_signature_changes[0].numerator == 4
+    assert to_abc(seqmodal.load(trained[0]), Config(), out / "book-1.mid") == (
+        "X:1\nT:book-1\nM:3/4\nL:1/8\nK:G\nz|z|z|z|\nz|\n"
+    )
+
+
+def test_what_is_converted_replaces_nothing(
+    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says_the_truth(monkeypatch)
+    tune = next(melodies(1))
+    for name in ("a", "b"):
+        write(tmp_path / name, "tune", tune.abc, tune.melody)
+    held = (tmp_path / "a" / "tune.mid").read_bytes()
+    one, other, how = *(str(tmp_path / name / "tune.abc") for name in ("a", "b")), ["convert", str(trained[0])]
+    for more, code, why in (
+        ([one, "--out", str(tmp_path / "a")], 1, "there already"),
+        ([one, "--out", str(tmp_path / "a" / "tune.mid")], 1, "there already"),
+        ([one, "--out", str(tmp_path / "x.abc")], 1, "becomes .mid"),
+        ([one, "--out", str(tmp_path / "x.wav")], 1, "written as .abc or .mid"),
+        ([one, other, "--out", str(tmp_path / "x.mid")], 2, "is one file"),
+        ([one, other, "--out", str(tmp_path / "new")], 0, f"{other} would replace it"),
+        ([one, "--out", str(tmp_path / "a" / "x.mid")], 0, ""),
+        ([one], 0, ""),
+    ):
+        assert main([*how, *more]) == code and why in capsys.readouterr().err
+    assert (tmp_path / "a" / "tune.mid").read_bytes() == held
+    assert [(tmp_path / name).is_file() for name in ("new/tune.mid", "a/x.mid")] == [True, True]
+    assert (trained[0] / "samples" / "tune.mid").is_file()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ seqmodal: one decoder, any modality
   seqmodal translate RUN     answer standard input line by line: translations, or what else was learned
   seqmodal summarize RUN     a summary of each file, or of standard input
   seqmodal transcribe RUN    a recording as a MIDI file
+  seqmodal convert RUN       tunes in ABC notation as MIDI files, and MIDI files in ABC notation
   seqmodal next RUN          the likeliest next tokens of a text, to pick from
   seqmodal evaluate RUN      how well a run predicts, and how its samples compare with the data
   seqmodal prepare RECIPE    read and tokenize the files now, to train later
@@ -42,6 +43,7 @@ VERBS = {
     "translate": "translating.translate",
     "summarize": "summarizing.summarize",
     "transcribe": "transcribing.transcribe",
+    "convert": "converting.convert",
     "next": "generating.next_tokens",
     "evaluate": "evaluating.evaluate",
     "prepare": "training.prepare",

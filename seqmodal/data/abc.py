@@ -108,6 +108,18 @@ class _Making:
         return made
 
 
+def split_tunes(text: str) -> list[str]:
+    """The tunes of a book, each from its field X: on, behind what stands before the first of them; that may be a tune
+    of its own. Lines keep their numbers: empty ones stand in the place of other tunes."""
+    lines = text.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.strip().startswith("X:")]
+    head = lines[: starts[0]] if starts else lines
+    if any(line.strip().startswith("K:") for line in head) or not starts:
+        head, starts = [], [0, *starts]
+    parts = zip(starts, [*starts[1:], len(lines)], strict=True)
+    return ["\n".join([*head, *[""] * (start - len(head)), *lines[start:stop]]) for start, stop in parts]
+
+
 def read_bars(tune: str, where: str) -> list[Bar]:
     """The bars of a tune in the order in which they are played.
 
