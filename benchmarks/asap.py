@@ -27,13 +27,12 @@ from hugging_face import GPT2Config, GPT2LMHeadModel
 from matplotlib.figure import Figure
 
 from seqmodal.data.corpus import Prepared, prepare
-from seqmodal.data.loader import Batches
 from seqmodal.decoder import DecoderOutput
 from seqmodal.evaluation.likelihood import likelihood
 from seqmodal.model import load
-from seqmodal.training.feed import validation_batches
+from seqmodal.training.feed import training_batches, validation_batches
 from seqmodal.training.judge import judge_run
-from seqmodal.training.lit import as_tensors
+from seqmodal.training.lit import TrainingBatches, as_tensors
 from seqmodal.training.optimizer import make_schedule
 from seqmodal.training.recipe import recipe_of_run
 from seqmodal.training.record import read_metrics
@@ -119,12 +118,10 @@ def gpt2(config: Any) -> GPT2LMHeadModel:
 
 
 def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Path | None) -> dict[str, Any]:
-    """Train GPT-2 for some minutes. Its validation loss is measured off the clock, on the batches that ours is."""
+    """Train GPT-2 for some minutes on the batches of our run. Its validation loss is measured off the clock, on those
+    that ours is; the best of the weights that it was measured of are kept."""
     training, held_out = config.training, validation_batches(prepared, config)
-    batches = Batches(
-        prepared.stores["train"], context=config.model.max_seq_len, batch_size=training.batch_size, seed=training.seed,
-        augment={t.name: t.augment for t in prepared.tokenizers},
-    )  # fmt: skip
+    batches = training_batches(prepared, config)
     torch.manual_seed(training.seed)
     optimizer, model = adamw(config, rate)
     a_step = sorted(step(model, optimizer, batches, number, training.precision) for number in range(9))[4]
@@ -143,8 +140,8 @@ def peer(prepared: Prepared, config: Any, rate: float, minutes: float, keep: Pat
             model.train()
             valid.append((spent, found.nats / found.count))
             print(f"gpt-2 at {rate:g}: step {done}/{steps}  {spent:.0f} s  valid {valid[-1][1]:.3f}", flush=True)
-    if keep is not None:
-        torch.save(model.state_dict(), keep)
+            if keep is not None and valid[-1][1] == min(loss for _, loss in valid):
+                torch.save(model.state_dict(), keep)
     count = sum(p.numel() for p in model.parameters())
     return {"rate": rate, "steps": steps, "seconds": spent, "valid": valid, "parameters": count}
 
@@ -155,7 +152,9 @@ def adamw(config: Any, rate: float) -> tuple[torch.optim.AdamW, GPT2LMHeadModel]
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True), model
 
 
-def step(model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, batches: Batches, number: int, precision: str) -> float:
+def step(
+    model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, batches: TrainingBatches, number: int, precision: str
+) -> float:  # fmt: skip
     """One update; returns its seconds."""
     start = time.perf_counter()
     batch = as_tensors(batches.batch(number))
