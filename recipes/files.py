@@ -100,7 +100,7 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     if not config.objective.left_to_right:
         return []
     how, stem = config.sampling, folder / f"step_{step:06}"
-    chosen = model.tokenizer(config.tokenizer)
+    chosen = model.tokenizer(_tokenizer(config).name)
     long = {"seconds": how.seconds} if isinstance(chosen, Timed) else {"max_new_tokens": SHOWN}
     (made,) = model.sample(
         to=chosen.name, seed=config.training.seed, temperature=how.temperature, top_p=how.top_p, **long
@@ -117,8 +117,14 @@ def _tokenizer(config: Config) -> Any:
     """As configured, not fitted."""
     if not config.tokenizer:
         raise ConfigError(f"give --tokenizer a name; there are: {', '.join(sorted(available()))}")
-    options = dict(option.split("=", 1) for option in config.options)
-    made = tokenizer(config.tokenizer, **{name: yaml.safe_load(value) for name, value in options.items()})
+    try:
+        options = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in config.options)}
+        made = tokenizer(config.tokenizer, **options)
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        given = " ".join(config.options) or "left out"
+        raise ConfigError(f"there is no tokenizer {config.tokenizer} with the options {given}: {error}") from error
     if not isinstance(made, Readable):
         raise ConfigError(f"the tokenizer {config.tokenizer} reads no files; it needs `suffixes` and `read`")
     if not isinstance(made, Timed):

@@ -34,7 +34,7 @@ def explore(
     Raises:
         ConfigError: for a model that makes no text.
     """
-    tokenizer = model.tokenizer(to)
+    tokenizer = model.maker(to)
     ids = prompt_ids(tokenizer, prompt, None)
     while True:
         found = model.next(ids, count, to=to)

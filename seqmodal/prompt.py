@@ -11,7 +11,7 @@ import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed
-from seqmodal.tokenizers.until import Until
+from seqmodal.tokenizers.until import UntilText, UntilTime
 
 
 def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray:
@@ -20,7 +20,7 @@ def prompt_ids(tokenizer: Any, prompt: Any, seconds: float | None) -> np.ndarray
     Args:
         tokenizer: of the block that goes on.
         prompt: an item, a file, or ids; None: from nothing. Where items are text, a str is a file if it names one that
-            is there with a suffix the tokenizer reads, else the text itself.
+            is there and has a suffix, else the text itself.
         seconds: use only the first of them; None: all of it.
 
     Raises:
@@ -111,7 +111,8 @@ def read_prompt(tokenizer: Any, prompt: Any) -> Any:
     known = path.suffix.lower() in tokenizer.suffixes
     if there and known:
         return tokenizer.read(path)
-    if isinstance(prompt, Path) or (known and not isinstance(tokenizer, Streamable)):
+    meant = (there and path.suffix) or (known and not isinstance(tokenizer, Streamable))
+    if isinstance(prompt, Path) or meant:
         reason = "cannot be the prompt" if there else "there is no such file"
         raise BadInput(path, reason, f"a prompt is a file that ends in {' or '.join(tokenizer.suffixes)}")
     return prompt
@@ -133,21 +134,26 @@ def grammar_after(
     Raises:
         ConfigError: for seconds, limits or a stop that the tokenizer knows nothing of.
     """
-    limits = limits or {}
+    limits, name = limits or {}, tokenizer.name
     takes: Sequence[str] = ()
     if isinstance(tokenizer, Grammatical):
         takes = list(inspect.signature(tokenizer.grammar).parameters)
-    if seconds is not None and not ("seconds" in takes and isinstance(tokenizer, Timed)):
-        raise ConfigError(f"seconds means nothing to the tokenizer {tokenizer.name}; bound it with max_new_tokens")
+    if seconds is not None and not isinstance(tokenizer, Timed):
+        raise ConfigError(f"seconds means nothing to the tokenizer {name}; bound it with max_new_tokens")
     if unknown := limits.keys() - set(takes):
-        raise ConfigError(f"the tokenizer {tokenizer.name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
+        raise ConfigError(f"the tokenizer {name} knows no limit {min(unknown)}; it has: {', '.join(takes)}")
     if stop is not None:
-        return Until(tokenizer, stop)
+        return UntilText(tokenizer, stop)
+    whole = None if seconds is None else float(tokenizer.duration(given)) + seconds
     if not isinstance(tokenizer, Grammatical):
-        return None
+        return None if whole is None else UntilTime(tokenizer, whole, given.tolist())
     kept: dict[str, float | None] = getattr(tokenizer, "limits", {}) | dict(limits)
-    if seconds is not None:
-        kept["seconds"] = float(tokenizer.duration(given)) + seconds  # type: ignore[attr-defined]
+    if whole is not None:
+        if "seconds" not in takes:
+            raise ConfigError(
+                f"the grammar of the tokenizer {name} takes no seconds; bound it with max_new_tokens"
+            )
+        kept["seconds"] = whole
     grammar = tokenizer.grammar(**kept)
     for id in given.tolist():
         grammar.advance(id)

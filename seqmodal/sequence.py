@@ -95,6 +95,10 @@ class Segment:
         return cls(name, loss=loss, both_ways=both_ways, features=vectors, coordinates=coordinates)
 
 
+NOTHING = Segment(SPECIAL, np.array([MARKS.index("<null>")]), 0.0)
+"""A null, which stands in place of what is given."""
+
+
 @dataclass(frozen=True)
 class Document:
     """Segments that belong together: a piece of music, a sentence and its translation."""
@@ -108,7 +112,7 @@ class Document:
         given = [segment for segment in self.segments if not segment.loss]
         if not given:
             return self
-        null = Segment(SPECIAL, np.array([MARKS.index("<null>")]), 0.0, any(segment.both_ways for segment in given))
+        null = replace(NOTHING, both_ways=any(segment.both_ways for segment in given))
         return replace(self, segments=(null, *(segment for segment in self.segments if segment.loss)))
 
 

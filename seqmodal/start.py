@@ -13,7 +13,7 @@ from torch import Tensor
 from seqmodal.inputs import Inputs
 from seqmodal.sequence import NOWHERE, Composed, Document, compose, located
 from seqmodal.tokenizers.protocol import Located
-from seqmodal.tokenizers.vocabulary import Vocabulary
+from seqmodal.tokenizers.vocabulary import SPECIAL, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,11 @@ class Start(Composed):
         part = whole.part(0, len(whole.ids) - (2 if vocabulary.block(tokenizer.name).marked else 1))
         more = {"document": document, "vocabulary": vocabulary, "tokenizer": tokenizer, "inputs": inputs}
         return cls(**vars(part), **more)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether something stands before what goes on, and not a null in place of it."""
+        return any(segment.block != SPECIAL for segment in self.document.segments[:-1])
 
     def without_condition(self) -> Start:
         """The same after a null in place of what is given."""

@@ -198,6 +198,18 @@ def test_each_is_made_from_each_on_the_command_line(
     assert not main(["generate", str(run), "--prompt", str(sound), "--to", "image", "--out", str(other), "--seed", "1"])
     assert Image.open(other).size == (SIDE, SIDE)
     capsys.readouterr()
+    same = ["generate", str(run), "--prompt", str(picture), "--to", "sound", "--out", str(sound), "--seed", "1"]
+    drawn = picture.read_bytes()
+    assert not main(same) and picture.read_bytes() == drawn  # what is shown beside the sound is called otherwise
+    assert {"seven_made.png", "seven_made.wav"} <= {path.name for path in tmp_path.iterdir()}
+    assert main(["generate", str(run), "--prompt", str(picture), "--to", "image", "--out", str(picture)]) == 1
+    assert "is the file that was given, and would be lost" in capsys.readouterr().err and picture.read_bytes() == drawn
+    for flags, code, told in (
+        (["--prompt-share", "0.5"], 2, "prompt_share is for a prompt to go on from"),
+        (["--out", "x.rf64"], 1, "written as"),
+    ):
+        assert main(["generate", str(run), "--prompt", str(picture), "--to", "sound", *flags]) == code
+        assert told in capsys.readouterr().err
     how = ["--to", "text", "--seed", "1", "--max-new-tokens", "6"]
     assert not main(["generate", str(run), "--prompt", str(picture), *how])
     streamed = capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_a_run_is_judged_gone_on_from_and_evaluated(
         "files", data=str(folder), out=more, tokenizer="series", init=str(run), training=SMALLEST["training"]
     )
     assert len(seqmodal.load(more).tokenizer().values) == 8
-    monkeypatch.setattr(Model, "tokenizer", lambda self, to=None: SimpleNamespace(name="series", vocab_size=8))
+    monkeypatch.setattr(Model, "maker", lambda self, to=None: SimpleNamespace(name="series", vocab_size=8))
     assert main(["generate", str(run)]) == 2 and "the tokenizer series writes no files" in capsys.readouterr().err
 
 
@@ -96,6 +96,8 @@ def test_a_run_is_judged_gone_on_from_and_evaluated(
     ({}, "give --tokenizer a name; there are: band"),
     ({"tokenizer": "serie"}, "no tokenizer is called 'serie'"),
     ({"tokenizer": "series", "options": ("bin=8",)}, "unexpected keyword argument 'bin'"),
+    ({"tokenizer": "series", "options": ("bins=[1",)}, r"no tokenizer series with the options bins=\[1: "),
+    ({"tokenizer": "image", "options": ("size=[1,2,3]",)}, "no tokenizer image with the options"),
     ({"tokenizer": "series", "options": ("bins=0",)}, "bins=0: at least 1"),
     ({"tokenizer": "series"}, "files has no corpus of its own"),
     ({"tokenizer": "series", "data": ".", "sampling": LONGER}, "seconds means nothing"),

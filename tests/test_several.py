@@ -23,7 +23,7 @@ from seqmodal.generation.probability import Sampler
 from seqmodal.inputs import Inputs
 from seqmodal.model import Model
 from seqmodal.nn.mask import Mask
-from seqmodal.sequence import Document, Segment, compose, located
+from seqmodal.sequence import NOTHING, Document, Segment, compose, located
 from seqmodal.tokenizers import Vocabulary
 from seqmodal.training.record import read_metrics
 
@@ -55,7 +55,9 @@ GIVEN: dict[str, list[Segment]] = {
 
 @torch.no_grad()
 def scores_after(model: Model, given: list[Segment], to: Any, ids: list[int]) -> np.ndarray:
-    """Log-probabilities of what comes next, from the whole document read at once, as in training."""
+    """Log-probabilities of what comes next, from the whole document read at once, as in training, where a null stands
+    in place of what is not given."""
+    given = given or [NOTHING]
     own = model.vocabulary.to_local(to.name, np.array(ids, np.int64)) if ids else np.zeros(0, np.int32)
     whole = compose(located(Document((*given, Segment(to.name, own))), [to]), model.vocabulary)
     whole = whole.part(0, len(whole.ids) - 2)
@@ -158,9 +160,20 @@ def test_a_prompt_of_another_kind_is_given_and_one_of_the_same_is_gone_on_from(t
         model.sample(str(tmp_path / "eight.digits"), to="grid", **how)
     with pytest.raises(ConfigError, match="this model makes a, grid"):
         model.sample(picture(2))
+    with pytest.raises(ConfigError, match="prompt_seconds is for a prompt to go on from"):
+        model.sample(tmp_path / "seven.digits", to="grid", prompt_seconds=1.0)
     unread = {"a": BlockShape(), "grid": BlockShape(2, 2)}
     with pytest.raises(ConfigError, match="never learned to make something from a"):
         replace(model, inputs=Inputs(VOCABULARY, unread, 16)).sample(tmp_path / "seven.digits", to="grid", **how)
+
+
+def test_what_was_only_ever_read_is_not_made() -> None:
+    model = a_model()
+    read = {**SHAPES, "grid": replace(SHAPES["grid"], learned=False)}
+    model = replace(model, inputs=Inputs(VOCABULARY, read, BASE.d_model))
+    assert model.maker() is DIGITS and model.tokenizer("grid") is GRID
+    with pytest.raises(ConfigError, match="to is 'grid'; say what to make: this model makes a$"):
+        model.sample(to="grid")
 
 
 def test_condition_dropout_replaces_all_that_is_given_by_one_null(tmp_path: Path) -> None:

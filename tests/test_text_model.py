@@ -137,9 +137,7 @@ def test_what_names_a_file_of_text_is_read(of_bytes: Model, tmp_path: Path) -> N
     (tmp_path / "x.bin").write_bytes(b"one")
     for path in (tmp_path / "x.txt", str(tmp_path / "x.txt")):
         assert bytes(of_bytes.sample(path, max_new_tokens=1, seed=0)[0].prompt_ids.tolist()) == b"one\n"
-    given = bytes(of_bytes.sample(str(tmp_path / "x.bin"), max_new_tokens=1, seed=0)[0].prompt_ids.tolist())
-    assert given == str(tmp_path / "x.bin").encode()
-    for path in (tmp_path / "none.txt", tmp_path / "x.bin"):
+    for path in (tmp_path / "none.txt", tmp_path / "x.bin", str(tmp_path / "x.bin")):
         with pytest.raises(BadInput, match="a prompt is a file that ends in .txt or"):
             of_bytes.sample(path)
 

@@ -273,7 +273,7 @@ def test_a_sample_that_fails_costs_no_training_and_a_judge_that_fails_no_model(r
 FREED = """
 import torch
 from pathlib import Path
-from seqmodal.training.hardware import keep_freed_memory
+from seqmodal.training.hardware import keep_freed_memory, release_freed_memory
 
 def left():
     before = held()
@@ -286,12 +286,15 @@ def held(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4 // 1
 
 print(left())
 keep_freed_memory()
+before = held()
 print(left())
+release_freed_memory()
+print(held() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="about glibc")
-def test_freed_memory_is_kept_for_the_next_step() -> None:
+def test_freed_memory_is_kept_for_the_next_step_until_it_is_released() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
-    plain, kept = map(int, done.stdout.split())
-    assert plain < 100 < 200 < kept < 400
+    plain, kept, released = map(int, done.stdout.split())
+    assert plain < 100 < 200 < kept < 400 and released < 100

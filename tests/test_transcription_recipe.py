@@ -130,6 +130,9 @@ def test_from_files_to_notes_of_a_recording(
     soundfile.write(tmp_path / "x.wav", sound.samples, RATE)
     assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "heard.mid")]) == 0
     assert (tmp_path / "heard.mid").is_file() and "heard.png" in capsys.readouterr().out
+    recorded = (tmp_path / "x.wav").read_bytes()
+    assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.mid")]) == 0
+    assert (tmp_path / "x.wav").read_bytes() == recorded and (tmp_path / "x_made.wav").is_file()
     assert main(["transcribe", str(run), str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.txt")]) == 1
     assert main(["generate", str(run), "--prompt", str(tmp_path / "x.wav"), "--to", "transcript"]) == 2
     assert "seqmodal transcribe" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Text ends behind what is named, however it falls into ids."""
+"""Text ends behind what is named, however it falls into ids; and what lasts, after some seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
 from seqmodal.model import Model
 from seqmodal.tokenizers import Vocabulary
-from seqmodal.tokenizers.until import Until
+from seqmodal.tokenizers.until import UntilText
 from tokenizers_ext.text import ByteTokenizer, TextTokenizer
 
 BPE = TextTokenizer(270)
@@ -31,7 +31,7 @@ BPE.fit(["ab abc \u00e9\u00e9 ba. cab\n\n"] * 5)
 @given(st.text("abc .\n\u00e9", max_size=20), st.lists(st.text("ab\u00e9\n.", min_size=1, max_size=4), min_size=1))
 def test_only_the_end_follows_a_stop(tokenizer: Any, text: str, stops: list[str]) -> None:
     ids = tokenizer.encode(text).tolist()
-    one = Until(tokenizer, stops)
+    one = UntilText(tokenizer, stops)
     for at in range(len(ids) + 1):
         met = any(stop in tokenizer.decode(np.array(ids[:at], np.int32)) for stop in stops)
         assert one.mask()[-1] and one.mask()[:-1].any() != met and one.mask()[:-1].all() != met
@@ -44,8 +44,20 @@ def test_only_the_end_follows_a_stop(tokenizer: Any, text: str, stops: list[str]
             break
 
 
-def model_of_bytes() -> Model:
-    held = ByteTokenizer()
+class Bytes:
+    """Bytes, an id each."""
+
+    name, vocab_size = "beats", 256
+
+    def encode(self, item: bytes) -> np.ndarray:
+        return np.frombuffer(item, np.uint8).astype(np.int32)
+
+    def decode(self, ids: np.ndarray) -> bytes:
+        return bytes(ids.tolist())
+
+
+def model_of_bytes(tokenizer: Any = None) -> Model:
+    held = tokenizer or ByteTokenizer()
     vocabulary = Vocabulary.of([held])
     torch.manual_seed(0)
     shape = DecoderConfig(vocab_size=vocabulary.size, d_model=32, num_layers=1, num_heads=2, max_seq_len=64, window=32)
@@ -74,7 +86,23 @@ def test_a_stop_without_meaning_is_refused() -> None:
         with pytest.raises(ConfigError, match="stop is empty"):
             model_of_bytes().sample(stop=stop)
     with pytest.raises(ConfigError, match="stop means nothing to the tokenizer digits"):
-        Until(Digits(), "a")
+        UntilText(Digits(), "a")
+
+
+class Beats(Bytes):
+    """Half a second an id, and no grammar."""
+
+    def duration(self, ids: np.ndarray) -> float:
+        return len(ids) / 2
+
+    def trim(self, ids: np.ndarray, seconds: float) -> np.ndarray:
+        return ids[: int(2 * seconds)]
+
+
+def test_what_lasts_ends_after_the_seconds_without_a_grammar() -> None:
+    model = model_of_bytes(Beats())
+    (made,) = model.sample(b"abcd", prompt_seconds=1.0, seconds=3.0, seed=1)
+    assert made.finished and len(made.prompt_ids) == 2 and len(made.ids) == 8
 
 
 def test_generate_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

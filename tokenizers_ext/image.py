@@ -40,6 +40,7 @@ class ImageTokenizer:
 
     name: ClassVar[str] = "image"
     suffixes: ClassVar[tuple[str, ...]] = _image_read.SUFFIXES
+    writes: ClassVar[tuple[str, ...]] = WRITES
 
     def __init__(
         self, size: int | tuple[int, int] = 32, patch: int = 4, codes: int = 512, levels: int = 1, color: bool = True,

@@ -40,6 +40,7 @@ class SoundTokenizer:
 
     name: ClassVar[str] = "sound"
     suffixes: ClassVar[tuple[str, ...]] = _sound_files.SUFFIXES
+    writes: ClassVar[tuple[str, ...]] = (*_sound_files.LOSSLESS, *_sound_files.LOSSY)
 
     def __init__(
         self, sample_rate: int = 8000, hop: int = 80, bands: int = 40, window: int = 256, patch: int = 4,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from seqmodal.cli.runs import stem_beside
 from seqmodal.errors import BadInput, ConfigError
 
 SECONDS, TOKENS = 60.0, 256
@@ -29,7 +30,7 @@ class Generate:
     out: str | None = None
     """File to write; by default in the run's samples folder, and text goes to standard output."""
     seconds: float | None = None
-    """Seconds to make, beyond the prompt; by default 60, where the model makes what has a duration."""
+    """Seconds to make, beyond the prompt; by default 60, of a model that makes one thing, which has a duration."""
     max_new_tokens: int | None = None
     """At most so many tokens, beyond the prompt; by default 256 for a model of text."""
     prompt: str | None = None
@@ -92,15 +93,16 @@ def generate(given: list[str]) -> None:
     from seqmodal.tokenizers.protocol import Grammatical, Readable, Streamable, Timed, Writable
 
     model = _loaded(args.run)
-    tokenizer = model.tokenizer(args.to)
+    tokenizer = model.maker(args.to)
     if not all(isinstance(tokenizer, kind) for kind in (Readable, Writable)):
         raise ConfigError(
             f"the tokenizer {tokenizer.name} writes no files; give it `suffixes`, `read` and `write`, or take the "
             "items from Python: seqmodal.load(RUN).generate()"
         )
     suffix = tokenizer.suffixes[0]
-    if args.out and Path(args.out).suffix.lower() not in tokenizer.suffixes:
-        allowed = " or ".join(tokenizer.suffixes)
+    written = getattr(tokenizer, "writes", tokenizer.suffixes)
+    if args.out and Path(args.out).suffix.lower() not in written:
+        allowed = " or ".join(written)
         raise BadInput(args.out, f"{tokenizer.name} is written as {allowed}", f"try {Path(args.out).stem}{suffix}")
     unbounded = args.fill is None and args.seconds is None and args.max_new_tokens is None
     if unbounded and len(model.tokenizers) == 1:  # of several, each made from another ends by itself
@@ -109,6 +111,8 @@ def generate(given: list[str]) -> None:
     if isinstance(tokenizer, Streamable) and args.out is None and args.fill is None:
         _print_text(model, args)
         return
+    if args.out:
+        stem_beside(Path(args.out), args.prompt)  # before anything is made
     made = _sample(model, args) if args.fill is None else _filled(model, args)
     if args.prompt is not None and all(len(one.ids) == len(one.prompt_ids) for one in made):
         print("nothing was added: the prompt is whole; --prompt-share 0.5 uses its first half", file=sys.stderr)
@@ -118,17 +122,18 @@ def generate(given: list[str]) -> None:
     listed, pictures = [], suffix == ".png"
     for number, one in enumerate(made, 1):
         path = out if len(made) == 1 else out.with_stem(f"{out.stem}-{number}")
+        stem = stem_beside(path, args.prompt)
         tokenizer.write(one.item, path)
         shown = {}
         if len(made) == 1 or not pictures:
-            shown = {extra.suffix: extra for extra in model.show(one, path.with_suffix(""), args.to)}
+            shown = {extra.suffix: extra for extra in model.show(one, stem, args.to)}
         listed.append(Item(path.name, shown.get(".wav"), shown.get(".png")))
-        for file in (path, *shown.values()):
+        for file in dict.fromkeys((path, *shown.values())):
             print(file)
     if len(made) > 1 and pictures:
-        print(sheet([np.asarray(one.item) for one in made], out.with_suffix(".png")))
+        print(sheet([np.asarray(one.item) for one in made], stem_beside(out, args.prompt).with_suffix(".png")))
     elif len(made) > 1:
-        print(page(listed, out.with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
+        print(page(listed, stem_beside(out, args.prompt).with_suffix(".html"), title=f"{out.stem}, seed {seed}"))
     print(f"seed {seed}", file=sys.stderr)
 
 
@@ -187,9 +192,12 @@ def _prompt(model: Any, args: Generate) -> Any:
         return args.prompt
     if args.prompt is None or not 0 < share <= 1:
         raise ConfigError(f"prompt_share is {share}; it is above 0 and at most 1, of a prompt given with --prompt")
-    from seqmodal.prompt import prompt_ids
+    from seqmodal.prompt import prompt_ids, prompt_tokenizer
 
-    given = prompt_ids(model.tokenizer(args.to), args.prompt, args.prompt_seconds)
+    tokenizer = model.maker(args.to)
+    if prompt_tokenizer(model.tokenizers, args.prompt, tokenizer) is not tokenizer:
+        raise ConfigError("prompt_share is for a prompt to go on from; this one, of another kind, is given as a whole")
+    given = prompt_ids(tokenizer, args.prompt, args.prompt_seconds)
     return given[: round(share * len(given))]
 
 
@@ -221,7 +229,7 @@ def _print_text(model: Any, args: Generate) -> None:
         print(f"seed {made[0].seed}", file=sys.stderr)
         return
     seed = secrets.randbelow(1 << 31) if args.seed is None else args.seed
-    tokenizer, prompt = model.tokenizer(args.to), _prompt(model, args)
+    tokenizer, prompt = model.maker(args.to), _prompt(model, args)
     before = ""
     if prompt_tokenizer(model.tokenizers, prompt, tokenizer) is tokenizer:
         prompt = prompt_ids(tokenizer, prompt, None)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from seqmodal.cli.runs import open_run
+from seqmodal.cli.runs import open_run, stem_beside
 from seqmodal.errors import BadInput
 
 
@@ -35,6 +35,7 @@ def transcribe(given: list[str]) -> None:
     out = Path(args.out) if args.out else Path(args.run) / "samples" / f"{source.stem}.mid"
     if out.suffix.lower() not in tokenizer.suffixes:
         raise BadInput(out, f"notes are written as {' or '.join(tokenizer.suffixes)}", f"try {out.stem}.mid")
+    stem = stem_beside(out, source)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("transcribing", total=None)
         notes = module.transcribe(
@@ -42,5 +43,5 @@ def transcribe(given: list[str]) -> None:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.write(notes, out)
-    for path in (out, *tokenizer.show(notes, out.with_suffix(""))):
+    for path in (out, *tokenizer.show(notes, stem)):
         print(path)

@@ -38,12 +38,14 @@ class BlockShape:
         axes: coordinates of each place; 0: none.
         given: whether some are given, and not learned.
         both_ways: whether those are seen both ways.
+        learned: whether some are learned, so that a model can make them.
     """
 
     features: int = 0
     axes: int = 0
     given: bool = False
     both_ways: bool = False
+    learned: bool = True
 
     def joined(self, other: BlockShape) -> BlockShape:
         """What fits the segments of both.
@@ -57,7 +59,7 @@ class BlockShape:
                 raise ConfigError(f"{name} of {mine} numbers do not fit a model that learned those of {theirs}")
         return BlockShape(
             max(self.features, other.features), max(self.axes, other.axes), self.given or other.given,
-            self.both_ways or other.both_ways,
+            self.both_ways or other.both_ways, self.learned or other.learned,
         )  # fmt: skip
 
 
@@ -223,7 +225,8 @@ class Store:
                 int(self._beside[name].widths[mine].max(initial=0)) if name in self._beside else 0 for name in BESIDE
             )
             both_ways = bool(self._segments["both_ways"][given].any())
-            found[block.name] = BlockShape(features, axes, bool(given.any()), both_ways)
+            learned = bool((mine & ~given).any())
+            found[block.name] = BlockShape(features, axes, bool(given.any()), both_ways, learned)
         return found
 
     def _check(self, sha256: str) -> None:

@@ -34,7 +34,7 @@ class Guided:
             raise ConfigError(f"guidance is {weight}; it is 1 (as the model has it), a number above it, or down to 0")
         pairs, self.bare = list[np.ndarray | Start](), list[list[int]]()
         for prompt in prompts:
-            if not isinstance(prompt, Start) or len(prompt.document.segments) < 2:
+            if not isinstance(prompt, Start) or not prompt.is_given:
                 raise ConfigError("guidance leads away from what comes without a condition, and nothing is given here")
             bare = prompt.without_condition()
             pairs += [prompt, bare]

@@ -25,7 +25,7 @@ from seqmodal.model.filling import fill
 from seqmodal.model.made import Candidate, Generated, Progress, Report
 from seqmodal.model.texts import candidates, text_pieces
 from seqmodal.prompt import grammar_after, prompt_ids, prompt_tokenizer, read_prompt, stretch
-from seqmodal.sequence import Composed, Document, Segment
+from seqmodal.sequence import NOTHING, Composed, Document, Segment
 from seqmodal.start import Start
 from seqmodal.tokenizers.protocol import Showable, Streamable, Tallied
 from seqmodal.tokenizers.vocabulary import Vocabulary
@@ -95,7 +95,7 @@ class Model:
 
         Args:
             prompt: an item, a file, or the tokenizer's ids; None: from nothing. Where items are text, a str is a file
-                if it names one that is there with a suffix the tokenizer reads, else the text itself. One of another
+                if it names one that is there and has a suffix, else the text itself. One of another
                 block than `to`, such as a picture of which text is to be made, is given, and not gone on from.
             given: what stands before it, as in the documents that the model learned from: a source, a tag. All of it
                 stays in sight.
@@ -134,9 +134,11 @@ class Model:
         strategy = Strategy(sampler, beams, length_penalty, self._draft(draft), self._guidance(guidance))
         if beams is not None and beams < variations:
             raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
-        tokenizer = self.tokenizer(to)
+        tokenizer = self.maker(to)
         source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
         if source is not tokenizer:
+            if prompt_seconds is not None:
+                raise ConfigError("prompt_seconds is for a prompt to go on from; this one, of another kind, is given")
             given, prompt = (*given, self.read(source, prompt)), None
         ids = prompt_ids(tokenizer, prompt, prompt_seconds)
         grammar, start = grammar_after(tokenizer, ids, seconds, limits, stop), self.start(tokenizer, ids, given)
@@ -220,7 +222,7 @@ class Model:
             Sampler(**sampling), beams, length_penalty, self._draft(draft), self._guidance(guidance)
         )  # fmt: skip
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        return sample_each(self, self.tokenizer(to), given, strategy, max_new_tokens, seed, progress, no_repeat)
+        return sample_each(self, self.maker(to), given, strategy, max_new_tokens, seed, progress, no_repeat)
 
     def next(
         self, prompt: Any = None, count: int = 10, *, given: Sequence[Segment] = (), to: str | None = None
@@ -273,7 +275,7 @@ class Model:
             )
         if variations < 1:
             raise ConfigError(f"variations is {variations}; it must be at least 1")
-        tokenizer = self.tokenizer(to)
+        tokenizer = self.maker(to)
         if isinstance(tokenizer, Tallied):
             raise ConfigError(
                 "what this makes opens and closes things: guessed all at once, notes would hang. Fill text or a picture"
@@ -318,12 +320,27 @@ class Model:
         if name is None and len(names) == 1:
             return self.tokenizers[0]
         if name not in names:
-            raise ConfigError(f"to is {name!r}; say what to make: this model makes {', '.join(names)}")
+            raise ConfigError(f"there is no tokenizer {name!r} in this model; it has {', '.join(names)}")
         return self.tokenizers[names.index(name)]
+
+    def maker(self, to: str | None = None) -> Any:
+        """The tokenizer of what is to be made; the only one that was learned where none is named.
+
+        Raises:
+            ConfigError: for a name that is none or of what was only ever read, or none where there are several.
+        """
+        shapes = self.inputs.shapes if self.inputs is not None else {}
+        made = [one for one in self.tokenizers if one.name not in shapes or shapes[one.name].learned]
+        if to is None and len(made) == 1:
+            return made[0]
+        names = [one.name for one in made]
+        if to not in names:
+            raise ConfigError(f"to is {to!r}; say what to make: this model makes {', '.join(names)}")
+        return made[names.index(to)]
 
     def show(self, made: Generated, stem: str | Path, to: str | None = None) -> list[Path]:
         """Pictures and sounds of a sample beside `stem`, its prompt set off; none where the tokenizer makes none."""
-        tokenizer = self.tokenizer(to)
+        tokenizer = self.maker(to)
         if not isinstance(tokenizer, Showable):
             return []
         notes = len(tokenizer.decode_notes(made.prompt_ids)) if hasattr(tokenizer, "decode_notes") else 0
@@ -341,7 +358,7 @@ class Model:
 
     def _of_text(self, to: str | None) -> Any:
         """A tokenizer whose ids can be shown one by one."""
-        tokenizer = self.tokenizer(to)
+        tokenizer = self.maker(to)
         if not isinstance(tokenizer, Streamable):
             raise ConfigError(f"the tokenizer {tokenizer.name} makes no text, to be shown token by token; use sample")
         return tokenizer
@@ -350,10 +367,12 @@ class Model:
         self, tokenizer: Any, ids: np.ndarray, given: Sequence[Segment] = ()
     ) -> np.ndarray | Composed:  # fmt: skip
         """What the decoder reads before it goes on: marks, then the ids of a prompt; behind what is given, a document
-        as far as it goes."""
+        as far as it goes; for a model that learned to do without, behind a null where nothing is given."""
         begin = self.vocabulary.block(tokenizer.name).begin
         if given or self.inputs is not None:
             before = [replace(segment, loss=0.0) for segment in given]
+            if not given and self.condition_dropout:
+                before = [NOTHING]
             document = Document((*before, Segment(tokenizer.name, ids)))
             return Start.of(document, self.vocabulary, tokenizer, self.inputs)
         marks = [self.vocabulary.bos] if begin is None else [self.vocabulary.bos, begin]

@@ -66,7 +66,7 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Writable(Protocol):
-    """Writes items to files."""
+    """Writes items to files: with the suffixes it reads, or with those of `writes` where it has such an attribute."""
 
     def write(self, item: Any, path: Path) -> None:
         """Write an item; the suffix of `path` says how."""

@@ -1,8 +1,8 @@
-"""Text that ends behind what the user names, however its letters fall into ids."""
+"""What ends where the user says, for tokenizers without a grammar of their own."""
 
 from __future__ import annotations
 
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -12,9 +12,46 @@ from seqmodal.errors import ConfigError
 from seqmodal.tokenizers.protocol import Grammatical, Streamable
 
 
-class Until:
-    """In place of a grammar, over all ids of a block of text: anything, until what was made contains one of `stops`,
-    and then the end. The prompt does not count. The id that completes a stop may hold letters behind it.
+class Until(ABC):
+    """In place of a grammar, over all ids of a block: anything, until enough was made, and then the end alone.
+
+    Args:
+        tokenizer: of the block.
+        made: ids that stand already.
+    """
+
+    def __init__(self, tokenizer: Any, made: Sequence[int] = ()) -> None:
+        self.tokenizer, self.made = tokenizer, list(made)
+        self._mask = np.ones(tokenizer.vocab_size + 1, bool)
+
+    @abstractmethod
+    def enough(self) -> bool:
+        """Whether what was made is to end."""
+
+    def mask(self) -> np.ndarray:
+        """bool (ids + 1,), the end last; written again by `advance`."""
+        return self._mask
+
+    def clip(self, id: int) -> int:
+        """Ids stand as they are."""
+        return id
+
+    def advance(self, id: int) -> None:
+        """Take an id."""
+        self.made.append(id)
+        if self.enough():
+            self._mask[:-1], self._mask[-1] = False, True
+
+    def copy(self) -> Self:
+        """An independent copy."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self) | {"made": list(self.made), "_mask": self._mask.copy()})
+        return other
+
+
+class UntilText(Until):
+    """Text that ends behind what the user names, however its letters fall into ids, or before. A prompt does not count,
+    and the id that completes a stop may hold letters behind it.
 
     Args:
         tokenizer: of the block.
@@ -25,36 +62,41 @@ class Until:
     """
 
     def __init__(self, tokenizer: Any, stops: str | Sequence[str]) -> None:
-        self._tokenizer: Any = tokenizer
         self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
-        if not isinstance(tokenizer, Streamable) or isinstance(tokenizer, Grammatical):
-            name = self._tokenizer.name
+        if isinstance(tokenizer, Grammatical) or not isinstance(tokenizer, Streamable):
+            name = getattr(tokenizer, "name", "")
             raise ConfigError(f"stop means nothing to the tokenizer {name}; it is for text without a grammar")
         if not self.stops or not all(self.stops):
             raise ConfigError("stop is empty; it is a text, or several, of at least one letter")
+        super().__init__(tokenizer)
         # An id may be one byte, and a letter four; where the oldest is cut in two, no stop reaches so far back.
-        self._last: deque[int] = deque(maxlen=4 * max(map(len, self.stops)) + 4)
-        self._mask = np.ones(self._tokenizer.vocab_size + 1, bool)
+        self.reach = 4 * max(map(len, self.stops)) + 4
 
-    def mask(self) -> np.ndarray:
-        """bool (ids + 1,), the end last, which is always allowed; written again by `advance`."""
-        return self._mask
+    def enough(self) -> bool:
+        """Whether one of the stops is there."""
+        text = self.tokenizer.decode(np.array(self.made[-self.reach :], np.int32))
+        return any(stop in text for stop in self.stops)
 
-    def clip(self, id: int) -> int:
-        """Ids stand as they are."""
-        return id
 
-    def advance(self, id: int) -> None:
-        """Take an id."""
-        self._last.append(id)
-        text = self._tokenizer.decode(np.array(self._last, np.int32))
-        if any(stop in text for stop in self.stops):
-            self._mask[:-1] = False
+class UntilTime(Until):
+    """What lasts for some seconds, by the tokenizer's `duration`, and does not end before.
 
-    def copy(self) -> Self:
-        """An independent copy."""
-        other = type(self)(self._tokenizer, self.stops)
-        other._last.extend(self._last)
-        other._mask = self._mask.copy()
-        return other
+    Args:
+        tokenizer: of the block.
+        seconds: of all that is made, what stands already included.
+        made: ids that stand already.
+    """
 
+    def __init__(self, tokenizer: Any, seconds: float, made: Sequence[int] = ()) -> None:
+        super().__init__(tokenizer, made)
+        self.most = seconds
+        self._mask[-1] = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it is so far."""
+        return float(self.tokenizer.duration(np.array(self.made, np.int32)))
+
+    def enough(self) -> bool:
+        """Whether the time is over."""
+        return self.seconds >= self.most

@@ -6,7 +6,7 @@ import ctypes
 import os
 import time
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -29,10 +29,23 @@ def keep_freed_memory() -> None:
     Else it gives every large block back to the system and asks for it anew, and that each step's blocks are emptied
     page by page before they are written takes about a tenth of a step on a CPU.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         mallopt(-4, 0)  # M_MMAP_MAX: no blocks of their own
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, in bytes: how much may lie free
+
+
+def release_freed_memory() -> None:
+    """Give back what lies free, once in a while: where batches differ in length, blocks fit ever fewer of the gaps, and
+    the process would grow for hours (a translation model that needs 1.5 GB had 5.6 after 4,300 steps)."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of the C library; None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
 
 
 def _seconds_for_products(dtype: torch.dtype, where: torch.device, hopeless: float = float("inf")) -> float:

@@ -23,11 +23,15 @@ from seqmodal.nn.mask import Mask
 from seqmodal.nn.state import SegmentMemory
 from seqmodal.objective import with_marks
 from seqmodal.outputs import Outputs
+from seqmodal.training.hardware import release_freed_memory
 from seqmodal.training.optimizer import MuonAdamW, make_schedule, parameter_groups
 
 TrainingBatches = Batches | WholeBatches | StreamBatches
 BAD_STEPS = 3
 """So many steps in a row without a finite loss or gradient end the training."""
+
+RELEASED = 50
+"""Steps after which memory that lies free is given back."""
 
 
 def inputs_and_outputs(
@@ -137,6 +141,8 @@ class LitDecoder(pl.LightningModule):
         )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self.global_step % RELEASED == 0:
+            release_freed_memory()
         share = self.schedule(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * share
