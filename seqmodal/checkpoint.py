@@ -20,7 +20,7 @@ from seqmodal.data.store import BlockShape
 from seqmodal.decoder import Decoder
 from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.inputs import Inputs
-from seqmodal.tokenizers.registry import load_tokenizers, save_tokenizers
+from seqmodal.tokenizers.saved import load_tokenizers, save_tokenizers
 from seqmodal.tokenizers.vocabulary import Vocabulary
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"

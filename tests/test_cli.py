@@ -230,7 +230,9 @@ def test_tokenizers_are_listed_and_checked(cli: Cli, base: Path, tmp_path: Path)
     said = cli("tokenizers", "check", "midi", base / "midi" / "0.mid")
     assert said.code == 0 and "midi keeps all laws" in said.out
     said = cli("tokenizers", "check", "midi", tmp_path / "none.mid")
-    assert said.code == 1 and "none.mid" in said.out and "breaks 1 of the laws" in said.err
+    assert said.code == 1 and "none.mid: No such file" in said.err and not said.out
+    said = cli("tokenizers", "check", "tags", tmp_path / "none.txt")
+    assert said.code == 2 and "tags reads no files" in said.err and not said.out
 
 
 def test_generate_writes_and_prints_its_files(cli: Cli, run: Path, tmp_path: Path) -> None:

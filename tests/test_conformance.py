@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import Digits, Palette, Rising
 
-from seqmodal.errors import BadInput, NotFitted
+from seqmodal.errors import BadInput, ConfigError, NotFitted
 from seqmodal.tokenizers import available, check, tokenizer
 from seqmodal.tokenizers.conformance import fuzz, random_ids
 
@@ -59,10 +59,34 @@ def test_the_toys_keep_the_laws(own: Any) -> None:
 
 
 def test_files_are_checked_as_well(tmp_path: Path) -> None:
-    (tmp_path / "good.digits").write_text("314")
+    good, bad = tmp_path / "good.digits", tmp_path / "bad.digits"
+    good.write_text("3147")
+    bad.write_text("pi")
+    assert check(Digits(), files=[good]) == []
+    assert str(good) in {found.on for found in check(Partial(), files=[good])}  # its own example has no 7
+    (found,) = (found for found in check(Crashing(), files=[good, bad], runs=0) if found.law == "reads files")
+    assert found.on == str(bad) and "ValueError" in str(found)
+
+
+@pytest.mark.parametrize("name", ["bad.digits", "none.digits", ""])
+def test_a_file_that_cannot_be_used_breaks_no_law(tmp_path: Path, name: str) -> None:
     (tmp_path / "bad.digits").write_text("pi")
-    (found,) = check(Digits(), files=[tmp_path / "good.digits", tmp_path / "bad.digits"])
-    assert found.law == "reads files" and found.on == str(tmp_path / "bad.digits") and "digits" in str(found)
+    with pytest.raises(BadInput, match=str(tmp_path / name)):
+        check(Digits(), files=[tmp_path / name])
+
+
+def test_what_is_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"palette reads no files; leave out .*any\.txt"):
+        check(Palette(), files=[tmp_path / "any.txt"])
+    (tmp_path / "strange.txt").write_text("9")
+    with pytest.raises(BadInput, match=r"strange\.txt: cannot be encoded: .*'9'"):
+        check(tokenizer("characters", alphabet="abc"), files=[tmp_path / "strange.txt"])
+
+
+def test_what_has_to_be_fitted_is_fitted_on_the_files_too(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("№ ¾ ↯ are in no example")
+    own = tokenizer("characters")
+    assert check(own, files=[tmp_path / "own.txt"], runs=3) == [] and {*"№¾↯日"} <= {*own.alphabet}
 
 
 class Random(Digits):
@@ -160,6 +184,66 @@ class Endless(Digits):
         return NoEnd(self.vocab_size)
 
 
+class Numbered(Digits):
+    """Its settings have a number of NumPy, which is no JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"size": np.int64(self.vocab_size)}
+
+
+class Paired(Digits):
+    """Its settings have a tuple, which JSON gives back as a list."""
+
+    def __init__(self, *pair: Any) -> None:
+        super().__init__()
+        self.pair = pair or ((0, 1),)
+
+    def encode(self, item: Any) -> np.ndarray:
+        return super().encode(item)[:: 1 if isinstance(self.pair[0], tuple) else -1]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"pair": self.pair[0]}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> Paired:
+        return cls(d["pair"])
+
+
+class Wavering(Digits):
+    """Other examples at each call."""
+
+    def examples(self, rng: np.random.Generator) -> list[list[int]]:
+        return super().examples(np.random.default_rng())
+
+
+class Bare:
+    name, vocab_size = "bare", 3
+
+
+class Sized(Digits):
+    def __init__(self) -> None:
+        super().__init__(size="ten")  # type: ignore[arg-type]
+
+
+class Unfit(Digits):
+    """Has to be fitted, and cannot be."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "vocab_size":
+            raise NotFitted("never")
+        return super().__getattribute__(name)
+
+
+class Exempt(Digits):
+    def examples(self, rng: np.random.Generator) -> list[list[int]]:
+        raise RuntimeError("none today")
+
+
+class Unmeasured(Palette):
+    def distortion(self, x: Any, y: Any) -> float:
+        raise RuntimeError("no measure")
+
+
 @pytest.mark.parametrize(
     ("own", "law"),
     [
@@ -176,8 +260,16 @@ class Endless(Digits):
         (Nameless(), "rubbish raises BadInput that names the file"),
         (Strict(), "the grammar accepts what encode gives"),
         (Endless(), "the grammar accepts what encode gives"),
+        (Numbered(), "from_dict rebuilds"),
+        (Paired(), "from_dict rebuilds"),
+        (Wavering(), "a model folder knows it again"),
+        (Bare(), "it has what a tokenizer has"),
+        (Sized(), "it has what a tokenizer has"),
+        (Unfit(), "vocab_size is there without fit"),
+        (Exempt(), "examples gives items"),
+        (Unmeasured(), "a second round trip distorts little more"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, (Digits, Palette)) else "",
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )
 def test_each_broken_law_is_found(own: Any, law: str) -> None:
     assert law in {failure.law for failure in check(own)}
@@ -209,3 +301,24 @@ def test_what_has_to_be_fitted_is_fitted_on_its_examples() -> None:
     assert own.vocab_size == 12
     (found,) = check(Learned(sloppy=True))
     assert found.law == "encode raises NotFitted before fit"
+
+
+class Fallow(Learned):
+    """Has to be fitted, reads files, and brings no examples."""
+
+    name, suffixes = "fallow", (".txt",)
+    examples = None
+
+    def read(self, path: Path) -> np.ndarray:
+        try:
+            return np.array(path.read_text().split(), np.float32).reshape(-1)
+        except ValueError as error:
+            raise BadInput(path, "no numbers") from error
+
+
+def test_what_has_to_be_fitted_and_brings_no_examples_needs_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has to be fitted and brings no examples.*give files"):
+        check(Fallow())
+    (tmp_path / "some.txt").write_text("0.25 0.5 1")
+    own = Fallow()
+    assert check(own, files=[tmp_path / "some.txt"]) == [] and own.vocab_size == 3

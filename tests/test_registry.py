@@ -79,10 +79,49 @@ def test_plug_ins_of_other_distributions_and_broken_ones() -> None:
     assert lines[2] == "388"
 
 
-def test_one_name_for_two_raises_with_both() -> None:
-    done = ask("available()", paint=GOOD % "midi")
+@pytest.mark.parametrize(("text", "told"), [
+    ("TOKENIZERS = [1]", "TypeError: TOKENIZERS is a list, expected a dict of classes by name"),
+    ("TOKENIZERS = {'one': 1}", "TypeError: TOKENIZERS has 'one': 1, expected a class by its name"),
+    ("import sys; sys.exit('this needs Windows')", "SystemExit: this needs Windows"),
+])  # fmt: skip
+def test_whatever_a_plug_in_does_the_others_are_there(text: str, told: str) -> None:
+    done = ask("print(tokenizer('midi').name)\nprint(*failures(), sep='\\n')", odd=text, paint=GOOD % "colours")
+    name, broken = done.stdout.splitlines()
+    assert name == "midi" and broken.endswith(told) and "tokenizers_ext.odd" in broken and "odd.py" in broken
+
+
+def test_a_broken_plug_in_names_its_distribution() -> None:
+    code = (
+        "import tokenizers_ext\nfrom pathlib import Path\n"
+        "place = next(Path(p).parent for p in tokenizers_ext.__path__ if (Path(p) / 'odd.py').is_file())\n"
+        "info = place / 'paints-1.2.dist-info'\ninfo.mkdir()\n"
+        "(info / 'METADATA').write_text('Name: paints\\nVersion: 1.2\\n')\n"
+        "(info / 'RECORD').write_text('tokenizers_ext/odd.py,,\\n')\nprint(*failures())"
+    )
+    done = ask(code, odd="1 / 0")
+    assert "odd.py, paints 1.2): ZeroDivisionError" in done.stdout, done.stderr
+
+
+def test_an_editable_install_is_known_by_name_and_version() -> None:
+    """As `make` installs this project; the folder says nothing elsewhere."""
+    assert available()["midi"].origin.startswith("seqmodal ")
+
+
+def test_one_name_for_two_raises_with_both_and_only_where_it_is_asked_for() -> None:
+    done = ask("print(tokenizer('band').name)\ntokenizer('midi')", paint=GOOD % "midi")
     message = done.stderr.splitlines()[-1]
+    assert done.stdout == "band\n"
     assert "ConfigError" in message and "paint.py" in message and "midi.py" in message
+
+
+def test_an_object_is_taken_in_place_of_a_name() -> None:
+    own = Digits()
+    assert tokenizer(own) is own
+    for wrong, told in ((Digits, "make an object of it"), (3, "lacks encode, decode, to_dict, from_dict")):
+        with pytest.raises(ConfigError, match=told):
+            tokenizer(wrong)
+    with pytest.raises(ConfigError, match="size means nothing"):
+        tokenizer(own, size=3)
 
 
 EXTRA = {"digits": Digits, "palette": Palette}
@@ -117,6 +156,25 @@ def test_a_tokenizer_that_does_something_else_now_is_refused(tmp_path: Path) -> 
     save_tokenizers([Digits()], tmp_path)
     with pytest.raises(Mismatch, match="examples become other ids"):
         load_tokenizers(tmp_path, {"digits": Changed})
+
+
+def test_a_tokenizer_that_decodes_to_something_else_now_is_refused(tmp_path: Path) -> None:
+    class Changed(Digits):
+        def decode(self, ids: np.ndarray) -> list[int]:
+            return super().decode(ids)[::-1]
+
+    save_tokenizers([Digits()], tmp_path)
+    with pytest.raises(Mismatch, match="decodes the same ids to something else"):
+        load_tokenizers(tmp_path, {"digits": Changed})
+
+
+def test_settings_that_cannot_be_saved_are_named(tmp_path: Path) -> None:
+    class Numbered(Digits):
+        def to_dict(self) -> dict[str, object]:
+            return {"size": np.int64(3)}
+
+    with pytest.raises(BadInput, match="digits: its to_dict has size, which cannot be saved"):
+        save_tokenizers([Numbered()], tmp_path)
 
 
 def test_a_changed_setting_or_array_is_refused(tmp_path: Path) -> None:

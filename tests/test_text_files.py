@@ -84,7 +84,7 @@ def test_a_file_of_ranks(gpt: Path, tmp_path: Path) -> None:
     named.write_text("".join(f"{base64.b64encode(bytes([byte])).decode()} {255 - byte}\n" for byte in range(256)))
     assert TextTokenizer.load(named).encode("a").tolist() == [255 - 97]
     with pytest.raises(BadInput, match="no regular expression"):
-        TextTokenizer.load(file, pattern="(").encode("a")
+        TextTokenizer.load(file, pattern="(")
     with pytest.raises(BadInput, match="says itself how text is cut"):
         TextTokenizer.load(gpt, pattern="a")
 

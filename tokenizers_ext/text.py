@@ -117,10 +117,11 @@ class TextTokenizer(_Text):
             errors: as above.
 
         Raises:
-            BadInput: names the file that is missing, damaged, or no byte-level BPE.
+            BadInput: names the file that is missing, damaged, or no byte-level BPE; for a pattern that is none.
         """
         new = cls(errors=errors)
         new._bpe = _text_files.load(path, pattern)
+        _ = new._bpe.encoding  # raises for a pattern that is none
         new._wanted = new.vocab_size
         return new
 

@@ -10,7 +10,7 @@ from seqmodal.errors import ConfigError, SeqmodalError
 
 def tokenizers(given: list[str]) -> None:
     """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [FILES…]`."""
-    if given and given[0] in ("-h", "--help"):
+    if "-h" in given or "--help" in given:
         print("usage: seqmodal tokenizers                        list them")
         print("       seqmodal tokenizers check NAME [FILES…]    does it keep the laws of a tokenizer?")
         return

@@ -2,15 +2,8 @@
 
 from seqmodal.tokenizers.conformance import Failure, check
 from seqmodal.tokenizers.protocol import Grammar, Tokenizer
-from seqmodal.tokenizers.registry import (
-    Entry,
-    available,
-    failures,
-    fingerprint,
-    load_tokenizers,
-    save_tokenizers,
-    tokenizer,
-)
+from seqmodal.tokenizers.registry import Entry, available, failures, tokenizer
+from seqmodal.tokenizers.saved import fingerprint, load_tokenizers, save_tokenizers
 from seqmodal.tokenizers.vocabulary import Block, Vocabulary
 
 __all__ = [

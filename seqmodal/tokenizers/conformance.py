@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from seqmodal.errors import BadInput, NotFitted
-from seqmodal.tokenizers.protocol import Distorting, Exemplary, Fittable, Grammatical, Readable, Tokenizer
+from seqmodal.errors import BadInput, ConfigError, NotFitted
+from seqmodal.tokenizers.protocol import METHODS, Distorting, Exemplary, Fittable, Grammatical, Readable, Tokenizer
+from seqmodal.tokenizers.saved import fingerprint, rebuilt
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,29 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
     """All laws that `tokenizer` breaks; an empty list when it keeps them.
 
     Args:
-        tokenizer: one that still has to be fitted is fitted on its examples, in place.
+        tokenizer: one that still has to be fitted is fitted on its examples and the files, in place.
         files: real input to check beside its examples, for one that reads.
         runs: random sequences of ids to decode: `random_ids(tokenizer.vocab_size, seed, number)`.
         seed: of the random ids.
+
+    Raises:
+        BadInput: for a file that cannot be used; no law says that any can be.
+        ConfigError: for files where the tokenizer reads none, or where there is nothing to fit it on.
     """
     kit = _Kit(tokenizer)
     rng = np.random.default_rng(seed)
-    items = list(tokenizer.examples(rng)) if isinstance(tokenizer, Exemplary) else []
-    if isinstance(tokenizer, Fittable) and not _is_fitted(tokenizer):
-        kit.unfitted(items)
-        kit.attempt("fit takes items", "its examples", partial(tokenizer.fit, items))
-        if kit.failures:
-            return kit.failures
-    for number, item in enumerate(items):
-        kit.item(item, f"example {number}")
+    fitted = kit.attempt("it has what a tokenizer has", "itself", partial(_is_fitted, tokenizer))
+    if kit.failures:
+        return kit.failures
+    given = kit.read(files)
+    own = kit.attempt("examples gives items", "itself", lambda: _examples(tokenizer, rng)) or []
+    if not fitted and not kit.fit([*own, *given.values()]):
+        return kit.failures
+    kit.usable(given)
+    for on, item in [*((f"example {number}", item) for number, item in enumerate(own)), *given.items()]:
+        kit.item(item, str(on))
+    kit.known_again()
     if isinstance(tokenizer, Readable):
-        for path in files:
-            item = kit.attempt("reads files", str(path), partial(tokenizer.read, path))
-            if item is not None:
-                kit.item(item, str(path))
         kit.rubbish(tokenizer, rng)
     return [*kit.failures, *fuzz(tokenizer, range(runs), seed)]
 
@@ -89,10 +94,17 @@ def random_ids(vocab_size: int, seed: int, number: int) -> np.ndarray:
 
 
 def _is_fitted(tokenizer: Tokenizer[Any]) -> bool:
+    """Whether it can be used before `fit`. Raises AttributeError or TypeError where it is no tokenizer."""
+    for name in ("name", *METHODS):
+        getattr(tokenizer, name)
     try:
-        return tokenizer.vocab_size >= 0
+        return operator.index(tokenizer.vocab_size) >= 0
     except NotFitted:
         return False
+
+
+def _examples(tokenizer: Tokenizer[Any], rng: np.random.Generator) -> list[Any]:
+    return list(tokenizer.examples(rng)) if isinstance(tokenizer, Exemplary) else []
 
 
 class _Kit:
@@ -111,6 +123,49 @@ class _Kit:
     def expect(self, law: str, on: str, holds: bool, how: str) -> None:
         if not holds:
             self.failures.append(Failure(law, on, how))
+
+    def read(self, files: Sequence[Path]) -> dict[Path, Any]:
+        """What the files hold."""
+        if files and not isinstance(self.tokenizer, Readable):
+            raise ConfigError(f"the tokenizer {self.tokenizer.name} reads no files; leave out {files[0]}")
+        items = {}
+        for path in files:
+            try:
+                with open(path, "rb"):
+                    items[path] = self.tokenizer.read(path)  # type: ignore[attr-defined]
+            except BadInput:
+                raise
+            except OSError as error:
+                raise BadInput(path, error.strerror or str(error)) from error
+            except Exception as error:  # every other exception is the finding
+                self.failures.append(Failure("reads files", str(path), f"{type(error).__name__}: {error}"))
+        return items
+
+    def fit(self, items: Sequence[Any]) -> bool:
+        """Fit it on items, before which nothing is encoded; whether that went well."""
+        t, law, on = self.tokenizer, "fit takes items", "its examples and the files"
+        if not isinstance(t, Fittable):
+            self.expect("vocab_size is there without fit", "itself", False, "it raises NotFitted")
+            return False
+        if not items:
+            also = "give files that it reads" if isinstance(t, Readable) else "give it `examples`, or fit it before"
+            raise ConfigError(f"the tokenizer {t.name} has to be fitted and brings no examples to fit it on; {also}")
+        before = len(self.failures)
+        self.unfitted(items)
+        self.attempt(law, on, partial(t.fit, items))
+        if len(self.failures) == before:
+            self.expect(law, on, _is_fitted(t), "vocab_size still raises NotFitted")
+        return len(self.failures) == before
+
+    def usable(self, given: Mapping[Path, Any]) -> None:
+        """What a file holds may be refused, as a file may be."""
+        for path, item in given.items():
+            try:
+                self.tokenizer.encode(item)
+            except BadInput as error:
+                raise BadInput(path, f"cannot be encoded: {error}") from error
+            except Exception:  # `item` finds it
+                continue
 
     def unfitted(self, items: Sequence[Any]) -> None:
         """Before `fit` nothing is encoded."""
@@ -138,18 +193,22 @@ class _Kit:
             return self.expect("ids are in range", on, False, how)
         again = self.attempt("encode is deterministic", on, lambda: np.asarray(t.encode(item)))
         self.expect("encode is deterministic", on, again is not None and np.array_equal(ids, again), "two calls differ")
-        rebuilt = self.attempt(
-            "from_dict rebuilds", on, lambda: np.asarray(type(t).from_dict(t.to_dict()).encode(item))
-        )
-        self.expect(
-            "from_dict rebuilds", on, rebuilt is not None and np.array_equal(ids, rebuilt), "it encodes differently"
-        )
+        saved = self.attempt("from_dict rebuilds", on, lambda: np.asarray(rebuilt(t).encode(item)))
+        if saved is not None:
+            self.expect("from_dict rebuilds", on, np.array_equal(ids, saved), "it encodes differently")
         back = self.attempt("decode is total", on, lambda: t.decode(ids))
         if back is None:
             return
         self.round_trip(item, ids, back, on)
         if isinstance(t, Grammatical):
             self.attempt("the grammar accepts what encode gives", on, lambda: self.grammar(ids, on))
+
+    def known_again(self) -> None:
+        """A model folder takes it for what it was when it was saved."""
+        law, t = "a model folder knows it again", self.tokenizer
+        same = self.attempt(law, "itself", lambda: fingerprint(rebuilt(t)) == fingerprint(t))
+        if same is not None:
+            self.expect(law, "itself", same, "its settings, or the ids of its examples, change from call to call")
 
     def round_trip(self, item: Any, ids: np.ndarray, back: Any, on: str) -> None:
         """Exact, or, for a tokenizer that distorts, no worse the second time."""
@@ -159,10 +218,11 @@ class _Kit:
         if second is None:
             return
         if isinstance(t, Distorting):
-            once, twice = t.distortion(item, back), t.distortion(item, t.decode(second))
-            self.expect(
-                "a second round trip distorts little more", on, twice <= 1.5 * once + 1e-9, f"{once} became {twice}"
-            )
+            law = "a second round trip distorts little more"
+            pair = self.attempt(law, on, lambda: (t.distortion(item, back), t.distortion(item, t.decode(second))))
+            if pair is not None:
+                once, twice = pair
+                self.expect(law, on, twice <= 1.5 * once + 1e-9, f"{once} became {twice}")
         else:
             self.expect("encode undoes decode", on, np.array_equal(ids, second), "other ids come back")
 

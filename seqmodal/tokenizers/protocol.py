@@ -173,6 +173,8 @@ class Located(Protocol):
         """int32 (n, axes): where each id lies, for pictures its row and column; ids that come later change nothing."""
 
 
+METHODS = ("encode", "decode", "to_dict", "from_dict")
+"""What every tokenizer has, beside its name and its vocab_size."""
 ABILITIES: tuple[type, ...] = (
     Readable,
     Writable,

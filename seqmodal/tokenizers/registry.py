@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import numpy as np
-
-from seqmodal.errors import BadInput, ConfigError, Mismatch
-from seqmodal.tokenizers.protocol import ABILITIES, Exemplary, Tokenizer
+from seqmodal.errors import ConfigError, SeqmodalError
+from seqmodal.tokenizers.protocol import ABILITIES, METHODS
 
 NAMESPACE = "tokenizers_ext"
-FILE, ARRAYS = "tokenizers.json", "tokenizers.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Entry:
     @property
     def origin(self) -> str:
         """Distribution and version."""
-        return f"{self.distribution} {self.version}".rstrip()
+        return _origin(self.distribution, self.version)
 
     @property
     def summary(self) -> str:
@@ -52,201 +49,142 @@ class Entry:
 
 
 @cache
-def _discover() -> tuple[dict[str, Entry], tuple[str, ...]]:
+def _discover() -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Every module is imported alone, so that one which fails names itself and breaks nobody else."""
-    found: dict[str, Entry] = {}
+    found: list[Entry] = []
     broken: list[str] = []
     spec = importlib.util.find_spec(NAMESPACE)
-    places = dict.fromkeys(str(Path(p).resolve()) for p in spec.submodule_search_locations or ()) if spec else {}
+    places = dict.fromkeys(Path(p).resolve() for p in spec.submodule_search_locations or ()) if spec else {}
     for place in places:
-        for module in pkgutil.iter_modules([place]):
+        for module in pkgutil.iter_modules([str(place)]):
             if module.name.startswith("_"):
                 continue
-            name, file = f"{NAMESPACE}.{module.name}", str(Path(place) / f"{module.name}.py")
+            name = f"{NAMESPACE}.{module.name}"
+            file = place / module.name / "__init__.py" if module.ispkg else place / f"{module.name}.py"
+            owner = _distribution(place, file)
             try:
-                table: Mapping[str, type] = importlib.import_module(name).TOKENIZERS
-            except Exception as error:  # whatever a stranger's module does at import
-                broken.append(f"{name} ({file}): {type(error).__name__}: {error}")
+                table = _checked(importlib.import_module(name).TOKENIZERS)
+            except (Exception, SystemExit) as error:  # whatever a stranger's module does at import
+                broken.append(f"{name} ({file}, {_origin(*owner)}): {type(error).__name__}: {error}")
                 continue
-            for key, cls in table.items():
-                entry = Entry(key, cls, name, file, *_distribution(file))
-                if key in found:
-                    other = found[key]
-                    raise ConfigError(
-                        f"two tokenizers are called {key!r}: {other.module} ({other.file}, {other.origin}) and "
-                        f"{name} ({file}, {entry.origin}); uninstall one or pass the object itself"
-                    )
-                found[key] = entry
-    return found, tuple(broken)
+            found += [Entry(key, cls, name, str(file), *owner) for key, cls in table.items()]
+    return tuple(found), tuple(broken)
+
+
+def _checked(table: Any) -> Mapping[str, type]:
+    if not isinstance(table, Mapping):
+        raise TypeError(f"TOKENIZERS is a {type(table).__name__}, expected a dict of classes by name")
+    for key, cls in table.items():
+        if not isinstance(key, str) or not isinstance(cls, type):
+            raise TypeError(f"TOKENIZERS has {key!r}: {cls!r}, expected a class by its name")
+    return table
+
+
+def entries() -> tuple[Entry, ...]:
+    """All tokenizers; of one name there may be several, of which none can be had by its name."""
+    return _discover()[0]
 
 
 def available() -> dict[str, Entry]:
-    """All tokenizers by name."""
-    return dict(_discover()[0])
+    """All tokenizers by name. Raises ConfigError where two are called the same."""
+    return {entry.name: find(entry.name) for entry in entries()}
 
 
 def failures() -> tuple[str, ...]:
-    """One line for every plug-in that could not be imported: module, file, error."""
+    """One line for every plug-in that could not be imported: module, file, distribution, error."""
     return _discover()[1]
 
 
-def tokenizer(name: str, **options: Any) -> Any:
-    """A tokenizer by name; `options` are its constructor's.
+def find(name: str) -> Entry:
+    """The tokenizer of that name.
 
     Raises:
-        ConfigError: for an unknown name, with those there are and the plug-ins that failed, or an unknown option.
+        ConfigError: for an unknown name, with those there are and the plug-ins that failed, or one that two have.
     """
-    found, broken = _discover()
-    if name not in found:
-        also = f"; could not be imported: {'; '.join(broken)}" if broken else ""
-        raise ConfigError(f"no tokenizer is called {name!r}; there are: {', '.join(sorted(found))}{also}")
+    named = [entry for entry in entries() if entry.name == name]
+    if not named:
+        known = ", ".join(sorted({entry.name for entry in entries()}))
+        raise ConfigError(f"no tokenizer is called {name!r}; there are: {known}{not_imported()}")
+    if len(named) > 1:
+        both = " and ".join(f"{entry.module} ({entry.file}, {entry.origin})" for entry in named)
+        raise ConfigError(
+            f"two tokenizers are called {name!r}: {both}; uninstall one, or take the class itself: "
+            f"`from {named[0].module} import {named[0].cls.__name__}`, load(..., tokenizers={{{name!r}: ...}})"
+        )
+    return named[0]
+
+
+def not_imported() -> str:
+    """The end of a message about a tokenizer that is not there: the plug-ins that failed, or nothing."""
+    return f"; could not be imported: {'; '.join(failures())}" if failures() else ""
+
+
+def tokenizer(name: Any, **options: Any) -> Any:
+    """A tokenizer by name; `options` are its constructor's. What is a tokenizer already comes back as it is.
+
+    Raises:
+        ConfigError: for an unknown name, with those there are and the plug-ins that failed, an unknown option, or an
+            object that is no tokenizer.
+    """
+    if not isinstance(name, str):
+        return _object(name, options)
+    cls = find(name).cls
     try:
-        return found[name].cls(**options)
+        return cls(**options)
+    except SeqmodalError:
+        raise
     except TypeError as error:
         raise ConfigError(f"tokenizer {name!r}: {error}") from error
+    except Exception as error:  # whatever a stranger's class does, such as to import what is not installed
+        raise ConfigError(f"tokenizer {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def fingerprint(tokenizer: Tokenizer[Any]) -> str:
-    """Changes with what the tokenizer is made of and with what it does to its own examples."""
-    digest = hashlib.sha256(tokenizer.name.encode())
-    plain, arrays = _split(tokenizer.to_dict())
-    digest.update(json.dumps(plain, sort_keys=True).encode())
-    for key in sorted(arrays):
-        digest.update(key.encode() + np.ascontiguousarray(arrays[key]).tobytes())
-    if isinstance(tokenizer, Exemplary):
-        for item in tokenizer.examples(np.random.default_rng(0)):
-            digest.update(np.asarray(tokenizer.encode(item), dtype="<i4").tobytes())
-    return digest.hexdigest()[:32]
-
-
-def save_tokenizers(tokenizers: Sequence[Tokenizer[Any]], folder: Path) -> None:
-    """Write what rebuilds them: tokenizers.json, and tokenizers.safetensors for arrays."""
-    known = {entry.cls: entry for entry in available().values()}
-    rows: list[dict[str, Any]] = []
-    arrays: dict[str, np.ndarray] = {}
-    for held in tokenizers:
-        plain, own = _split(held.to_dict())
-        entry = known.get(type(held))
-        rows.append(
-            {
-                "name": held.name,
-                "kind": entry.name if entry else held.name,
-                "config": plain,
-                "arrays": sorted(own),
-                "module": type(held).__module__,
-                "distribution": entry.distribution if entry else "",
-                "version": entry.version if entry else "",
-                "fingerprint": fingerprint(held),
-            }
-        )
-        arrays |= {f"{held.name}/{key}": np.ascontiguousarray(value) for key, value in own.items()}
-    if arrays:
-        from safetensors.numpy import save_file
-
-        save_file(arrays, folder / ARRAYS)
-    (folder / FILE).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-
-
-def load_tokenizers(folder: Path, extra: Mapping[str, type] | None = None) -> list[Any]:
-    """Rebuild what `save_tokenizers` wrote.
-
-    Args:
-        folder: where tokenizers.json lies.
-        extra: classes by name that no plug-in registers.
-
-    Raises:
-        BadInput: for a missing or unreadable file.
-        Mismatch: when a tokenizer is not installed, or does something else than when it was saved. Of one without
-            examples nobody can tell, so that another version of its distribution is refused.
-    """
-    try:
-        rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        arrays = _arrays(folder / ARRAYS) if any(row["arrays"] for row in rows) else {}
-        own = [{key: arrays[f"{row['name']}/{key}"] for key in row["arrays"]} for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadInput(folder / FILE, f"cannot be read: {type(error).__name__}: {error}") from error
-    entries = available()
-    classes: dict[str, Any] = {name: entry.cls for name, entry in entries.items()} | dict(extra or {})
-    held = []
-    for row, values in zip(rows, own, strict=True):
-        kind, then = row["kind"], f"{row['distribution']} {row.get('version', '')}".strip()
-        if kind not in classes:
-            raise Mismatch(
-                f"{folder} needs the tokenizer {kind!r} of {row['module']} ({then or 'unregistered'}), which is not "
-                f"here; install it, or pass its class: load(..., tokenizers={{{kind!r}: ...}})"
-            )
-        entry = entries.get(kind)
-        now = entry if entry is not None and entry.cls is classes[kind] else None
-        rebuilt, differs = _rebuilt(classes[kind], row, values, now)
-        if differs:
-            here = now.origin if now else "unregistered"
-            raise Mismatch(
-                f"the tokenizer {kind!r} here ({classes[kind].__module__}, {here}) does not do what it did "
-                f"when {folder} was saved ({then or 'unregistered'}): {differs}; install the version it was saved with"
-            )
-        held.append(rebuilt)
-    return held
-
-
-def _rebuilt(
-    cls: Any, row: dict[str, Any], arrays: dict[str, np.ndarray], now: Entry | None
-) -> tuple[Any, str]:  # fmt: skip
-    """A tokenizer as it was saved, and how it differs from what it was: nothing where it does not."""
-    try:
-        rebuilt = cls.from_dict({**row["config"], **arrays})
-        same = fingerprint(rebuilt) == row["fingerprint"]
-    except Exception as error:  # whatever a stranger's other version does with settings it does not know
-        return None, f"it cannot be rebuilt from its settings: {type(error).__name__}: {error}"
-    if same:
-        then, here = row.get("version", ""), now.version if now else ""
-        if isinstance(rebuilt, Exemplary) or not then or not here or then == here:
-            return rebuilt, ""
-        return rebuilt, "it has no `examples` by which the two versions could be compared"
-    return rebuilt, _difference(rebuilt, row, arrays)
-
-
-def _difference(rebuilt: Any, row: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
-    """How a tokenizer with another fingerprint than what was saved differs from it."""
-    plain, own = _split(rebuilt.to_dict())
-    then, here = row["config"], json.loads(json.dumps(plain))
-    changed = [f"{key} is {here.get(key)!r} and was {then.get(key)!r}" for key in sorted({*then, *here})
-               if here.get(key) != then.get(key)]  # fmt: skip
-    changed += [f"the array {key} differs" for key in sorted({*arrays, *own})
-                if key not in arrays or key not in own or not np.array_equal(arrays[key], own[key])]  # fmt: skip
-    return "; ".join(changed) or "its examples become other ids, or what was saved has been changed since"
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise BadInput(path, f"cannot be read: {error}") from error
-
-
-def _split(d: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    arrays = {key: value for key, value in d.items() if isinstance(value, np.ndarray)}
-    return {key: value for key, value in d.items() if key not in arrays}, arrays
+def _object(given: Any, options: Mapping[str, Any]) -> Any:
+    kind = type(given).__name__
+    lacks = [name for name in METHODS if not hasattr(given, name)]
+    if isinstance(given, type) or lacks:
+        why = f"lacks {', '.join(lacks)}" if lacks else "is a class; make an object of it"
+        raise ConfigError(f"a {kind} is no tokenizer, it {why}; give a name or an object with {', '.join(METHODS)}")
+    if options:
+        raise ConfigError(f"{', '.join(options)} means nothing for a {kind} that is made already; leave it out")
+    return given
 
 
 def _members(protocol: type) -> list[str]:
     return [n for n in (*protocol.__dict__, *protocol.__annotations__) if not n.startswith("_")]
 
 
+def _origin(distribution: str, version: str) -> str:
+    return f"{distribution} {version}".rstrip()
+
+
 @cache
-def _owners() -> dict[str, tuple[str, str]]:
-    """Absolute file to name and version of the distribution that installed it, for the files of the namespace."""
+def _owners() -> dict[Path, tuple[str, str]]:
+    """Name and version of each distribution by what it brings: by the files of the namespace that it installed, or by
+    its folder where it is installed as editable."""
     owners = {}
     for distribution in importlib.metadata.distributions():
+        owner = (distribution.name, distribution.version)
         for file in distribution.files or ():
             if file.parts[:1] == (NAMESPACE,):
-                place = str(Path(str(distribution.locate_file(file))).resolve())
-                owners[place] = (distribution.name, distribution.version)
+                owners[Path(str(distribution.locate_file(file))).resolve()] = owner
+        if (folder := _editable(distribution)) is not None:
+            owners[folder] = owner
     return owners
 
 
-def _distribution(file: str) -> tuple[str, str]:
-    """Name and version of what installed a file; an editable install is known by its folder only."""
-    return _owners().get(str(Path(file).resolve()), (str(Path(file).resolve().parent.parent), ""))
+def _editable(distribution: importlib.metadata.Distribution) -> Path | None:
+    """Its project's folder, where it is installed as editable (PEP 610)."""
+    try:
+        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if direct.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlsplit(direct["url"]).path)).resolve()
+    except (OSError, ValueError, AttributeError, KeyError):  # another installer's idea of that file
+        pass
+    return None
+
+
+def _distribution(place: Path, file: Path) -> tuple[str, str]:
+    """Name and version of what brought a file of the namespace's folder `place`; else the folder that it lies in."""
+    project = place.parent.parent if place.parent.name == "src" else place.parent
+    return _owners().get(file.resolve()) or _owners().get(project) or (str(place.parent), "")
