@@ -26,7 +26,7 @@ def told(what):
 """
 MAKE = """
 import sys
-sys.modules["torchaudio"] = None  # as in hugging_face.py
+sys.modules["torchaudio"] = None  # its wheel does not load beside a CPU build of torch
 from transformers import GPT2Config, GPT2LMHeadModel
 GPT2LMHeadModel(GPT2Config()).save_pretrained({folder!r})
 """
