@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from toy import Digits, Palette
 
 from seqmodal.errors import BadInput, ConfigError, Mismatch
 from seqmodal.tokenizers import Tokenizer, available, failures, fingerprint, load_tokenizers, save_tokenizers, tokenizer
+from seqmodal.tokenizers.saved import _probes, decode_fingerprint
 from tokenizers_ext.midi import MidiTokenizer
 
 
@@ -49,8 +51,8 @@ TOKENIZERS = {"%s": Colours}
 '''
 
 
-def ask(code: str, **files: str) -> subprocess.CompletedProcess[str]:
-    """Run code beside another distribution's modules of tokenizers_ext."""
+def ask(code: str, path: Sequence[Path] = (), **files: str) -> subprocess.CompletedProcess[str]:
+    """Run code beside another distribution's modules of tokenizers_ext, with more places in the path."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +62,7 @@ def ask(code: str, **files: str) -> subprocess.CompletedProcess[str]:
             (place / f"{name}.py").write_text(text)
         return subprocess.run(
             [sys.executable, "-c", "from seqmodal.tokenizers import *\n" + code], capture_output=True, text=True,
-            timeout=60, env={**os.environ, "PYTHONPATH": folder},
+            timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join([folder, *map(str, path)])},
         )
 
 
@@ -82,6 +84,7 @@ def test_plug_ins_of_other_distributions_and_broken_ones() -> None:
 @pytest.mark.parametrize(("text", "told"), [
     ("TOKENIZERS = [1]", "TypeError: TOKENIZERS is a list, expected a dict of classes by name"),
     ("TOKENIZERS = {'one': 1}", "TypeError: TOKENIZERS has 'one': 1, expected a class by its name"),
+    ("TOKENIZERS = {3: int}", "TypeError: TOKENIZERS has 3: <class 'int'>, expected a class by its name"),
     ("import sys; sys.exit('this needs Windows')", "SystemExit: this needs Windows"),
 ])  # fmt: skip
 def test_whatever_a_plug_in_does_the_others_are_there(text: str, told: str) -> None:
@@ -90,21 +93,40 @@ def test_whatever_a_plug_in_does_the_others_are_there(text: str, told: str) -> N
     assert name == "midi" and broken.endswith(told) and "tokenizers_ext.odd" in broken and "odd.py" in broken
 
 
-def test_a_broken_plug_in_names_its_distribution() -> None:
-    code = (
-        "import tokenizers_ext\nfrom pathlib import Path\n"
-        "place = next(Path(p).parent for p in tokenizers_ext.__path__ if (Path(p) / 'odd.py').is_file())\n"
-        "info = place / 'paints-1.2.dist-info'\ninfo.mkdir()\n"
-        "(info / 'METADATA').write_text('Name: paints\\nVersion: 1.2\\n')\n"
-        "(info / 'RECORD').write_text('tokenizers_ext/odd.py,,\\n')\nprint(*failures())"
-    )
-    done = ask(code, odd="1 / 0")
-    assert "odd.py, paints 1.2): ZeroDivisionError" in done.stdout, done.stderr
+def install(site: Path, name: str, **files: str) -> None:
+    """A distribution, as an installer leaves it: files, what lists them, and other files of its own."""
+    own = site / f"{name}-2.5.dist-info"
+    own.mkdir(parents=True)
+    (own / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n")
+    for other, text in files.items():
+        path = own / "direct_url.json" if other == "direct_url" else site / "tokenizers_ext" / f"{other}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (own / "RECORD").write_text("".join(f"tokenizers_ext/{file}.py,,\n" for file in files if file != "direct_url"))
+
+
+def test_a_broken_plug_in_is_named_with_its_distribution(tmp_path: Path) -> None:
+    install(tmp_path, "brittle", cracked="1 / 0")
+    done = ask("print(*failures())", path=[tmp_path])
+    assert done.stdout.startswith(f"tokenizers_ext.cracked ({tmp_path}/tokenizers_ext/cracked.py, brittle 2.5): Zero")
 
 
 def test_an_editable_install_is_known_by_name_and_version() -> None:
     """As `make` installs this project; the folder says nothing elsewhere."""
     assert available()["midi"].origin.startswith("seqmodal ")
+
+
+@pytest.mark.parametrize("below", [".", "src"])
+def test_an_editable_install_of_another_project_too(tmp_path: Path, below: str) -> None:
+    project = tmp_path / "my project"
+    (project / below / "tokenizers_ext").mkdir(parents=True)
+    (project / below / "tokenizers_ext" / "paint.py").write_text(GOOD % "colours")
+    direct = {"url": project.as_uri(), "dir_info": {"editable": True}}
+    install(tmp_path / "site", "paints", direct_url=json.dumps(direct))
+    install(tmp_path / "site", "other", direct_url="[]")
+    code = "print(available()['colours'].origin)"
+    assert ask(code, path=[project / below, tmp_path / "site"]).stdout == "paints 2.5\n"
+    assert ask(code, path=[project / below]).stdout == f"{(project / below).resolve()}\n"  # not known to be installed
 
 
 def test_one_name_for_two_raises_with_both_and_only_where_it_is_asked_for() -> None:
@@ -114,14 +136,39 @@ def test_one_name_for_two_raises_with_both_and_only_where_it_is_asked_for() -> N
     assert "ConfigError" in message and "paint.py" in message and "midi.py" in message
 
 
+TWO = """
+from pathlib import Path
+from tokenizers_ext.midi import MidiTokenizer
+place = Path({place!r})
+print(tokenizer(MidiTokenizer()).vocab_size, tokenizer("bytes").vocab_size)
+save_tokenizers([MidiTokenizer()], place)
+print(load_tokenizers(place, {{"midi": MidiTokenizer}})[0].vocab_size)
+load_tokenizers(place)
+"""
+
+
+def test_of_one_name_for_two_the_class_can_be_given(tmp_path: Path) -> None:
+    done = ask(TWO.format(place=str(tmp_path)), paint=GOOD % "midi")
+    assert done.stdout.split() == ["388", "256", "388"], done.stderr
+    assert "two tokenizers are called 'midi'" in done.stderr.splitlines()[-1]
+
+
 def test_an_object_is_taken_in_place_of_a_name() -> None:
     own = Digits()
     assert tokenizer(own) is own
+    unfitted = tokenizer("characters")
+    assert tokenizer(unfitted) is unfitted
     for wrong, told in ((Digits, "make an object of it"), (3, "lacks encode, decode, to_dict, from_dict")):
         with pytest.raises(ConfigError, match=told):
             tokenizer(wrong)
     with pytest.raises(ConfigError, match="size means nothing"):
         tokenizer(own, size=3)
+
+
+def test_one_that_cannot_be_made_says_why() -> None:
+    made = GOOD.replace("    name,", "    def __init__(self):\n        import missing_library\n    name,") % "colours"
+    done = ask("tokenizer('colours')", paint=made)
+    assert "'colours' cannot be made: ModuleNotFoundError: No module named 'missing_library'" in done.stderr
 
 
 EXTRA = {"digits": Digits, "palette": Palette}
@@ -158,14 +205,48 @@ def test_a_tokenizer_that_does_something_else_now_is_refused(tmp_path: Path) -> 
         load_tokenizers(tmp_path, {"digits": Changed})
 
 
-def test_a_tokenizer_that_decodes_to_something_else_now_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_that_only_decodes_to_something_else_is_refused(tmp_path: Path) -> None:
     class Changed(Digits):
         def decode(self, ids: np.ndarray) -> list[int]:
             return super().decode(ids)[::-1]
 
+    class Failing(Digits):
+        def decode(self, ids: np.ndarray) -> list[int]:
+            raise ValueError("no more")
+
     save_tokenizers([Digits()], tmp_path)
-    with pytest.raises(Mismatch, match="decodes the same ids to something else"):
-        load_tokenizers(tmp_path, {"digits": Changed})
+    for now in (Changed, Failing):
+        with pytest.raises(Mismatch, match="decodes the same ids to something else"):
+            load_tokenizers(tmp_path, {"digits": now})
+    rows = json.loads((tmp_path / "tokenizers.json").read_text())
+    del rows[0]["decode_fingerprint"]  # as folders were before there was one
+    (tmp_path / "tokenizers.json").write_text(json.dumps(rows))
+    assert load_tokenizers(tmp_path, {"digits": Changed})
+
+
+def test_what_decoding_tells_nothing_about_is_not_compared() -> None:
+    class Restless(Digits):
+        calls = 0
+
+        def decode(self, ids: np.ndarray) -> list[int]:
+            self.calls += 1
+            return super().decode(np.roll(ids, self.calls))
+
+    class Broken(Digits):
+        decode = None  # type: ignore[assignment]
+
+    assert [decode_fingerprint(one) for one in (Restless(), Broken(), Palette())] == ["", "", ""]
+    prints = {decode_fingerprint(one) for one in (Digits(), Digits(size=11), tokenizer("midi"), tokenizer("band"))}
+    assert len(prints) == 4 and "" not in prints
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 1000, 1001, 1 << 22])
+def test_probes_are_ids_and_of_a_small_vocabulary_all(size: int) -> None:
+    rows = _probes(size)
+    assert all(row.dtype == np.int32 and row.min() >= 0 and row.max() < size and len(row) <= 1000 for row in rows)
+    assert len(rows) == (3 if size else 0)
+    if 0 < size <= 1000:
+        assert rows[0].tolist() == list(range(size))
 
 
 def test_settings_that_cannot_be_saved_are_named(tmp_path: Path) -> None:
