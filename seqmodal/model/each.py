@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 POSITIONS = 1 << 14
 """Positions of a batch, beams and what is to come included."""
+ROWS = 64
+"""Rows of a batch on a CPU, beams included: more are multiplied no faster, and wait for the longest."""
 
 
 def sample_each(
@@ -51,7 +53,9 @@ def sample_each(
     training = model.decoder.training
     model.decoder.eval()
     try:
-        for rows in _batches(takes, POSITIONS // (strategy.beams or 1)):
+        beams = strategy.beams or 1
+        most_rows = max(1, ROWS // beams) if model.decoder.embedding.weight.device.type == "cpu" else len(given)
+        for rows in _batches(takes, POSITIONS // beams, most_rows):
             before = time.perf_counter()
             first = BlockConstraint(model.vocabulary, tokenizer.name, grammar)
             constraints = [first.copy() for _ in rows]
@@ -69,11 +73,11 @@ def sample_each(
     return [one for one in made if one is not None]
 
 
-def _batches(takes: Sequence[int], room: int) -> list[list[int]]:
-    """Numbers of rows, the longest first, in batches of at most `room` positions or of one row."""
+def _batches(takes: Sequence[int], room: int, most_rows: int) -> list[list[int]]:
+    """Numbers of rows, the longest first, in batches of at most `room` positions and `most_rows`, or of one row."""
     batches: list[list[int]] = []
     for row in sorted(range(len(takes)), key=lambda row: (-takes[row], row)):
-        if batches and (len(batches[-1]) + 1) * takes[batches[-1][0]] <= room:
+        if batches and len(batches[-1]) < most_rows and (len(batches[-1]) + 1) * takes[batches[-1][0]] <= room:
             batches[-1].append(row)
         else:
             batches.append([row])
