@@ -17,8 +17,9 @@ from seqmodal.data.files import Described, digest_of, find_usable
 from seqmodal.data.store import Store
 from seqmodal.errors import ConfigError
 from seqmodal.sequence import Document, Segment
-from seqmodal.tokenizers import available, tokenizer
+from seqmodal.tokenizers import tokenizer
 from seqmodal.tokenizers.protocol import Fittable, Readable, Showable, Timed, Writable
+from seqmodal.tokenizers.registry import entries, find
 
 FITTED = 4000
 """Files that a tokenizer is fitted on, at most: evenly taken from the training part."""
@@ -61,7 +62,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     found = find_usable(config, chosen.suffixes, partial(_describe, chosen), f"{chosen.name} file", evaluated=evaluated)
     if held is None and isinstance(chosen, Fittable):
         chosen.fit(map(chosen.read, found.training(FITTED)))
-    entry = available()[config.tokenizer]
+    entry = find(config.tokenizer)
     facts = {"files": len(found.described), "tokenizer": f"{chosen.name}, {chosen.vocab_size:,} ids, {entry.summary}"}
 
     def documents() -> Iterator[Document]:
@@ -116,15 +117,13 @@ def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
 def _tokenizer(config: Config) -> Any:
     """As configured, not fitted."""
     if not config.tokenizer:
-        raise ConfigError(f"give --tokenizer a name; there are: {', '.join(sorted(available()))}")
+        known = sorted({entry.name for entry in entries()})
+        raise ConfigError(f"give --tokenizer a name; there are: {', '.join(known)}")
     try:
         options = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in config.options)}
-        made = tokenizer(config.tokenizer, **options)
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        given = " ".join(config.options) or "left out"
-        raise ConfigError(f"there is no tokenizer {config.tokenizer} with the options {given}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the options {' '.join(config.options)} hold a value that is no YAML: {error}") from error
+    made = tokenizer(config.tokenizer, **options)
     if not isinstance(made, Readable):
         raise ConfigError(f"the tokenizer {config.tokenizer} reads no files; it needs `suffixes` and `read`")
     if not isinstance(made, Timed):

@@ -11,7 +11,7 @@ from seqmodal.checkpoint import load_model
 from seqmodal.errors import BadInput, Mismatch
 from seqmodal.gpt2 import load_gpt2
 from seqmodal.model.core import Model
-from seqmodal.tokenizers.registry import available
+from seqmodal.tokenizers.registry import find
 from seqmodal.tokenizers.vocabulary import ADDED, Vocabulary
 
 
@@ -50,8 +50,8 @@ def _is_gpt2(folder: Path) -> bool:
 
 def _load_gpt2(folder: Path, tokenizers: Mapping[str, type] | None) -> Model:
     """One block at 0; rows beyond the tokenizer's ids, if the file has some, are never drawn."""
-    kinds: dict[str, Any] = {name: entry.cls for name, entry in available().items()} | dict(tokenizers or {})
-    decoder, held = load_gpt2(folder), kinds["text"].load(folder)
+    text: Any = (tokenizers or {}).get("text") or find("text").cls
+    decoder, held = load_gpt2(folder), text.load(folder)
     size, rows = held.vocab_size, decoder.config.vocab_size
     if size > rows:
         raise Mismatch(f"{folder}: the tokenizer has {size} ids, the weights {rows} rows; they are not of one model")
