@@ -123,7 +123,7 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("trian", "train, generate, translate, summarize, transcribe, next, evaluate"),
+        ("trian", "train, generate, translate, summarize, transcribe, convert, next, evaluate"),
         ("train", "needs a recipe"),
         ("train --steps 3", "needs a recipe"),
         ("train musik", "there are: abc, digits, files, images, language, music, "),
