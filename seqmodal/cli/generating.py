@@ -34,7 +34,7 @@ class Generate:
     max_new_tokens: int | None = None
     """At most so many tokens, beyond the prompt; by default 256 for a model of text."""
     prompt: str | None = None
-    """A file to go on from; for a model of text, what names no text file is the text itself. With --to, what is of
+    """A file to go on from; for a model of text, what names no file is the text itself. With --to, what is of
     another kind is made into what is asked for."""
     to: str | None = None
     """What to make, of a model that makes several things: the name of one of its tokenizers, such as text or sound."""

@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
 
 def release_freed_memory() -> None:
     """Give back what lies free, once in a while: where batches differ in length, blocks fit ever fewer of the gaps, and
-    the process would grow for hours (a translation model that needs 1.5 GB had 5.6 after 4,300 steps)."""
+    the process would grow for hours (a small translation model had 5.6 GB after 4,300 steps)."""
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
