@@ -111,12 +111,15 @@ def beam_search(
             )
         ]
         if after_step is not None:
-            after_step([search.beams[0].constraint for search in searches])
+            after_step([max(search.beams, key=lambda beam: beam.total).constraint for search in searches])
         going = [at for at, search in enumerate(live) if not search.done]
         if not going:
             return [search.hypotheses() for search in searches]
-        live = [live[at] for at in going]
-        reader.reorder([parent for at in going for parent in parents[at]], alike)
+        reader.reorder([parent for of_search in parents for parent in of_search], alike)
+        if len(going) < len(live):
+            going = [going[at] for at in _staying(going)]
+            live = [live[at] for at in going]
+            reader.reorder([at * beams + beam for at in going for beam in range(beams)])
         histories = [beam.ids for search in live for beam in search.beams]
         hidden = reader.next(torch.tensor([ids[-1] for ids in histories], device=reader.device), histories)
 
@@ -129,6 +132,17 @@ def _allowed(beams: Sequence[_Beam]) -> np.ndarray | None:
     if all(constraint is constraints[0] for constraint in constraints):  # one that never changes
         return constraints[0].allowed()[None]
     return np.stack([constraint.allowed() for constraint in constraints])
+
+
+def _staying(origins: Sequence[int]) -> list[int]:
+    """An order of rows, each of which was another before, in which as many as can stay where they were."""
+    places, others = [-1] * len(origins), []
+    for at, origin in enumerate(origins):
+        if origin < len(places) and places[origin] < 0:
+            places[origin] = at
+        else:
+            others.append(at)
+    return [others.pop(0) if at < 0 else at for at in places]
 
 
 @dataclass(frozen=True)
@@ -154,7 +168,8 @@ class _Search:
         self.kept: list[Hypothesis] = []
 
     def grow(self, totals: Sequence[float], where: Sequence[int], gained: Sequence[float], size: int) -> list[int]:
-        """Take the best candidates, `where` = parent · `size` + id; returns the parents of the beams that live on."""
+        """Take the best candidates, `where` = parent · `size` + id; returns the parents of the beams, which lie where
+        theirs did if they can. A search that is done keeps its beams."""
         grown: list[_Beam] = []
         parents: list[int] = []
         seen = set()
@@ -178,11 +193,13 @@ class _Search:
                 parents.append(parent)
         if not grown:
             self.done = True
-            return []
-        self.beams = self._filled(grown)
+            return list(range(self.width))
         best = grown[0].total / penalty(self.most, self.alpha)
         self.done = len(self.kept) == self.n_best and self.kept[-1].score >= best
-        return parents + parents[:1] * (self.width - len(parents))
+        parents += parents[:1] * (self.width - len(parents))
+        order, filled = _staying(parents), self._filled(grown)
+        self.beams = [filled[at] for at in order]
+        return [parents[at] for at in order]
 
     def hypotheses(self) -> list[Hypothesis]:
         """The best, best first."""

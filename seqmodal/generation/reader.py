@@ -20,7 +20,8 @@ class Reader:
     """Reads ids into a state. Lengths are counted here as well, so that no step waits for the device to tell them.
 
     A decoder with a window forgets what is out of reach. One whose state has a limit reads the last half of its context
-    again whenever that is full; where a prompt is a composed document, the state is as long as it will take.
+    again whenever that is full; where a prompt is a composed document, or all fit the context, the state is as long as
+    they will take.
 
     Args:
         decoder: in evaluation mode.
@@ -39,10 +40,12 @@ class Reader:
         composed = [prompt for prompt in prompts if isinstance(prompt, Composed)]
         self.spans = [prompt.span if isinstance(prompt, Composed) else np.zeros(0, np.int32) for prompt in prompts]
         longest, capacity = max(len(ids_of(prompt)) for prompt in prompts), None
-        if composed:
-            if any(new is None for new in most):
-                raise ConfigError("going on from a document needs max_new_tokens: the state has to hold both")
+        if all(new is not None for new in most):
             capacity = max(len(ids_of(prompt)) + (new or 0) for prompt, new in zip(prompts, most, strict=True))
+        elif composed:
+            raise ConfigError("going on from a document needs max_new_tokens: the state has to hold both")
+        if not composed and capacity is not None and capacity > decoder.config.max_seq_len:
+            capacity = None  # what does not fit the context is read in parts
         self.decoder = decoder
         self.starts = [prompt for prompt in prompts if isinstance(prompt, Start)]
         if len(self.starts) < len(prompts) or all(start.inputs is None for start in self.starts):

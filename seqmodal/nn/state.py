@@ -98,13 +98,17 @@ class KVCache:
     def reorder(self, rows: Tensor, alike: int = 0) -> None:
         """Row i becomes what row `rows[i]` was: beams, or dropping finished rows.
 
-        Where as many rows stay, and rows change with those that hold the same at positions below `alike`, such as beams
-        of one prompt, only what is behind is copied, in place.
+        Where rows do not become more, those that change are written over in place. With `alike`, rows change only with
+        such as hold the same at positions below it, as beams of one prompt do, and what is behind is copied.
         """
-        if alike and self.whole and len(rows) == len(self.lengths):
-            behind = slice(alike, int(self.lengths.max()))
+        if len(rows) <= len(self.lengths):
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+            come_from = rows[moved]
+            held = slice(alike, int(self.lengths.max())) if self.whole else slice(0, None)
             for layer in (*self.keys, *self.values):
-                layer[:, :, behind] = layer[:, :, behind].index_select(0, rows)
+                behind = layer[:, :, held]
+                behind.index_copy_(0, moved, behind.index_select(0, come_from))
+            self.keys, self.values = ([layer[: len(rows)] for layer in held] for held in (self.keys, self.values))
         else:
             self.keys, self.values = ([layer[rows] for layer in held] for held in (self.keys, self.values))
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
