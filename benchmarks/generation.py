@@ -123,7 +123,7 @@ def main() -> None:
         if args.compile:
             compiled = Decoder(decoder.config)
             compiled.load_state_dict(decoder.state_dict())
-            compiled.eval().compile(dynamic=True)
+            compiled.eval().compile(dynamic=True, options={"cpp_wrapper": True})
             start = time.perf_counter()
             generate(compiled, prompts, sampler=GREEDY, max_new_tokens=8)
             print(f"  compiled in {time.perf_counter() - start:.1f} s")

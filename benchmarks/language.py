@@ -1,8 +1,9 @@
 """Bits per byte of tiny Shakespeare and of the Canterbury texts, beside xz and GPT-2 in nanoGPT's setting.
 
-Tiny Shakespeare is judged on its last tenth; of the Canterbury texts each is judged by a model that learned from the
-others. xz reads the judged text alone, or behind the text that the model learned from, whose own bytes are taken off
-(with a dictionary that holds both, as its `-9e` is otherwise). A run that is finished is not made again.
+The last tenth of each text is judged, by a model that learned from the nine tenths before it: one of tiny Shakespeare,
+and one of the four Canterbury texts together. xz reads the judged tenth alone, or behind all that the model learned
+from, whose own bytes are taken off (with a dictionary that holds both, as its `-9e` is otherwise). A run that is
+finished is not made again.
 
 The peer is GPT-2 of Hugging Face with nanoGPT's setting for a CPU (4 layers, 4 heads, 128 wide, context 64, batches of
 12, AdamW as in shakespeare.py) over GPT-2's 50,257 byte pairs, trained for the seconds that our run took.
@@ -13,12 +14,12 @@ The peer is GPT-2 of Hugging Face with nanoGPT's setting for a CPU (4 layers, 4 
 from __future__ import annotations
 
 import argparse
-import json
 import lzma
 import math
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from shakespeare import CONTEXT, drawn, judged
 
 import seqmodal
 from seqmodal.config import TrainingConfig
+from seqmodal.training.judge import judge_run
 from seqmodal.training.record import read_metrics
 from tokenizers_ext.text import TextTokenizer
 
@@ -40,27 +42,47 @@ def packed(data: bytes) -> int:
     return len(lzma.compress(data, format=lzma.FORMAT_XZ, filters=FILTERS))
 
 
-def texts(data: Path, out: Path) -> Iterator[tuple[str, Path, str, str]]:
-    """(name, what to train on, the text learned from, the text judged on)."""
+@dataclass(frozen=True)
+class Corpus:
+    """Texts that one model learns from.
+
+    Attributes:
+        data: what to train on.
+        learned: the nine tenths of all texts.
+        held: by name, the last tenth of each, and a file that holds it.
+    """
+
+    data: Path
+    learned: str
+    held: dict[str, tuple[str, Path]]
+
+
+def corpora(data: Path, out: Path) -> Iterator[tuple[str, Corpus]]:
+    """Each by name, its files written to `out`."""
     reader = TextTokenizer()
-    whole = reader.read(data / "tinyshakespeare" / "input.txt")
-    cut = int(0.9 * len(whole))
-    yield "tinyshakespeare", data / "tinyshakespeare" / "input.txt", whole[:cut], whole[cut:]
-    files = sorted((data / "canterbury").glob("*.txt"))
-    for held in files:
-        folder = out / "data" / held.stem
+    for name, files in (
+        ("tinyshakespeare", [data / "tinyshakespeare" / "input.txt"]),
+        ("canterbury", sorted((data / "canterbury").glob("*.txt"))),
+    ):
+        learned, held = [], {}
         for path in files:
-            place = folder / ("valid" if path == held else "train") / path.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
-        yield held.stem, folder, "".join(reader.read(p) for p in files if p != held), reader.read(held)
+            text, called = reader.read(path), name if len(files) == 1 else path.stem
+            cut = int(0.9 * len(text))
+            places = [out / "data" / name / part / f"{called}.txt" for part in ("train", "valid")]
+            for place, part in zip(places, (text[:cut], text[cut:]), strict=True):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(part.encode())
+            learned.append(text[:cut])
+            held[called] = text[cut:], places[1]
+        yield name, Corpus(out / "data" / name, "".join(learned), held)
 
 
-def gpt2(encoding: Path, learned: str, held: str, seconds: float) -> float:
-    """Bits per byte of a peer that learned for so long."""
+def gpt2(encoding: Path, corpus: Corpus, seconds: float) -> dict[str, float]:
+    """Bits per byte of each text by a peer that learned for so long."""
     from hugging_face import GPT2Config, GPT2LMHeadModel
 
-    text, judge_on = (TextTokenizer.load(encoding).encode(part).astype(np.int64) for part in (learned, held))
+    tokenizer = TextTokenizer.load(encoding)
+    text = tokenizer.encode(corpus.learned).astype(np.int64)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
         GPT2Config(
@@ -82,8 +104,12 @@ def gpt2(encoding: Path, learned: str, held: str, seconds: float) -> float:
         optimizer.step()
         optimizer.zero_grad()
         step, taken = step + 1, taken + time.perf_counter() - begun
-    nats = judged(lambda ids: model(ids).logits, judge_on) * (len(judge_on) - 1)
-    return nats / math.log(2) / len(held.encode())
+    found = {}
+    for name, (held, _) in corpus.held.items():
+        ids = tokenizer.encode(held).astype(np.int64)
+        nats = judged(lambda given: model(given).logits, ids) * (len(ids) - 1)
+        found[name] = nats / math.log(2) / len(held.encode())
+    return found
 
 
 def main() -> None:
@@ -92,33 +118,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peer", action="store_true", help="train GPT-2 beside each, for as long")
-    parser.add_argument("--only", nargs="*", help="names of texts")
+    parser.add_argument("--peer", action="store_true", help="train GPT-2 as well, for as long")
+    parser.add_argument("--only", nargs="*", help="tinyshakespeare or canterbury")
     parser.add_argument("--setting", nargs="*", default=[], help="of the recipe, such as tokenizer=bytes")
     args = parser.parse_args()
     settings = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in args.setting)}
     torch.set_num_threads(args.threads)
     print("| text | decoder | tokens | seconds | bits per byte | GPT-2 | xz -9e, after the rest | xz -9e, alone |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, data, learned, held in texts(args.data, args.out):
+    for name, corpus in corpora(args.data, args.out):
         if args.only and name not in args.only:
             continue
         run = args.out / name
         if not (run / "judged.json").is_file():
             how = TrainingConfig(minutes=args.minutes, threads=args.threads, samples=0)
             shutil.rmtree(run, ignore_errors=True)
-            seqmodal.train("language", data=str(data), out=run, training=vars(how), **settings)
-        found = json.loads((run / "judged.json").read_text())
-        model = seqmodal.load(run)
-        size = len(held.encode())
-        after = packed((learned + held).encode()) - packed(learned.encode())
-        shape, seconds = model.decoder.config, read_metrics(run / "metrics.csv")[-1]["seconds"]
-        other = f"{gpt2(args.data / 'gpt2_bpe', learned, held, seconds):.3f}" if args.peer else ""
-        print(
-            f"| {name} | {shape.num_layers} × {shape.d_model} | {model.tokenizer().vocab_size:,} | "
-            f"{seconds:.0f} | {found['bits_per_byte']:.3f} | {other} | "
-            f"{8 * after / size:.3f} | {8 * packed(held.encode()) / size:.3f} |", flush=True,
-        )  # fmt: skip
+            seqmodal.train("language", data=str(corpus.data), out=run, training=vars(how), **settings)
+        model, seconds = seqmodal.load(run), read_metrics(run / "metrics.csv")[-1]["seconds"]
+        shape = model.decoder.config
+        others = gpt2(args.data / "gpt2_bpe", corpus, seconds) if args.peer else {}
+        before = packed(corpus.learned.encode())
+        for text, (held, place) in corpus.held.items():
+            bits, size = judge_run(run, data=str(place))["bits_per_byte"], len(held.encode())
+            after = packed((corpus.learned + held).encode()) - before
+            print(
+                f"| {text} | {shape.num_layers} × {shape.d_model} | {model.tokenizer().vocab_size:,} | "
+                f"{seconds:.0f} | {bits:.3f} | {f'{others[text]:.3f}' if text in others else ''} | "
+                f"{8 * after / size:.3f} | {8 * packed(held.encode()) / size:.3f} |", flush=True,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seqmodal.config import DecoderConfig, Learned, Rotary
 from seqmodal.decoder import Decoder
 from seqmodal.errors import ConfigError
-from seqmodal.generation.beam import beam_search, penalty
+from seqmodal.generation.beam import _staying, beam_search, penalty
 from seqmodal.generation.constraint import BlockConstraint
 from seqmodal.generation.loop import generate
 from seqmodal.generation.probability import Sampler
@@ -204,3 +206,11 @@ def test_fewer_hypotheses_than_asked_for_where_there_are_no_more():
 def test_what_cannot_be_asked(wrong, says):
     with pytest.raises(ConfigError, match=says):
         beam_search(tiny(), PROMPTS, **{"beams": 2, "max_new_tokens": 3, **wrong})
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=8))
+def test_rows_stay_where_they_were(origins: list[int]) -> None:
+    order = _staying(origins)
+    assert sorted(order) == list(range(len(origins)))
+    there = sum(origins[at] == place for place, at in enumerate(order))
+    assert there == len({origin for origin in origins if origin < len(origins)})

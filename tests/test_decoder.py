@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from variants import BASE, LENGTH, POSITIONS, described, full_product, ids_of, oracle, pairwise, random_decoder
 
@@ -351,3 +353,32 @@ def test_checkpoint_keys_are_stable() -> None:
     norms = {f"{name}.{part}" for name in norms for part in ("weight", "bias")}
     top = {"embedding.weight", "position.weight", "shift_scales", "value_scales"}
     assert set(Decoder(old).state_dict()) == block | norms | top
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.booleans())
+def test_rows_become_what_others_were(rows: list[int], ring: bool) -> None:
+    """Fewer, as many, more; twice over, so that what was written in place is written again."""
+    config = DecoderConfig(vocab_size=9, d_model=8, num_layers=2, num_heads=2, max_seq_len=32, window=4 if ring else 0)
+    decoder, ids = Decoder(config).eval(), torch.arange(4 * 24).view(4, 24) % 9
+    state = decoder.new_state(4, None if ring else 32, chunk=6)
+    with torch.inference_mode():
+        decoder(ids, state=state)
+        for wanted in (rows, [at % len(rows) for at in rows]):
+            held = [*state.keys, *state.values, state.positions, state.ids, state.lengths]
+            expected = [tensor[wanted].clone() for tensor in held]
+            state.reorder(torch.tensor(wanted))
+            for one, other in zip(
+                (*state.keys, *state.values, state.positions, state.ids, state.lengths), expected, strict=True
+            ):
+                assert torch.equal(one, other)
+
+
+def test_rows_alike_are_copied_behind_that_alone() -> None:
+    decoder = Decoder(DecoderConfig(vocab_size=9, d_model=8, num_layers=1, num_heads=2, max_seq_len=32)).eval()
+    state = decoder.new_state(3, 16)
+    with torch.inference_mode():
+        decoder(torch.arange(3 * 10).view(3, 10) % 9, state=state)
+        before = state.keys[0].clone()
+        state.reorder(torch.tensor([0, 0, 2]), alike=4)
+    assert torch.equal(state.keys[0][1, :, :4], before[1, :, :4])
+    assert torch.equal(state.keys[0][1, :, 4:10], before[0, :, 4:10]) and torch.equal(state.keys[0][2], before[2])

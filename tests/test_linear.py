@@ -41,6 +41,25 @@ def test_equal_to_plain_products(layers: tuple[Linear, ...], shape: tuple[int, .
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("of", ["a part of a row", "a column", "the last position"])
+def test_a_row_that_lies_elsewhere(layers: tuple[Linear, ...], of: str) -> None:
+    whole = torch.randn(2, 160, 160)
+    x = {"a part of a row": whole.view(2, -1)[1:, 320:480], "a column": whole[1, :, 3:4].t(),
+         "the last position": whole[1:, -1]}[of]  # fmt: skip
+    with torch.inference_mode():
+        for _ in range(PATIENCE + 1):
+            torch.testing.assert_close(layers[1](x), F.linear(x, layers[1].weight, layers[1].bias))
+            torch.testing.assert_close(split(x, layers)[2], F.linear(x, layers[2].weight, layers[2].bias))
+
+
+@pytest.mark.parametrize("rows", [1, 2, MOST_ROWS + 1])
+def test_compiled_products_are_one_graph(layers: tuple[Linear, ...], rows: int) -> None:
+    x = torch.randn(rows, 160)
+    compiled = torch.compile(lambda x: side_by_side(x, *layers), backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x), side_by_side(x, *layers))
+
+
 @pytest.mark.parametrize("biased", [True, False])
 def test_gradients_are_those_of_plain_products(biased: bool) -> None:
     torch.manual_seed(0)

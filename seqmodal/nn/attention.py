@@ -163,8 +163,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
         if seen is None:
             seen = torch.ones(length, length, dtype=torch.bool).tril()
         return products(q, k, v, seen)
-    grouped, causal = k.shape[1] != q.shape[1], seen is None and length > 1
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, enable_gqa=grouped)
+    grouped = k.shape[1] != q.shape[1]
+    if seen is None and length > 1:  # not an expression: compiled, that would be a number to come
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=grouped)
 
 
 def products(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:

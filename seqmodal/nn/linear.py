@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 MOST_ROWS = 64
-"""Rows of input up to which a packed copy is read; above, the products themselves take the time, and oneDNN lays weights
-out on the way."""
+"""Rows of input up to which a packed copy is read; above, the products take the time, and laying weights out little."""
 LEAST_WEIGHTS = 2**14
 """Of a weight with fewer numbers no copy is made."""
 ONEDNN = torch.backends.mkldnn.is_available()
 ROWS = 8
 """Rows of input that oneDNN lays a copy out for; other numbers of rows read it as well."""
 
+PARTS = 8
+"""Parts that weights are cut into for one row of input, at least where there are threads enough."""
 PATIENCE = 2
 """Calls with few rows that weights answer themselves before they are copied: a prompt is read once, and a copy takes as
 long as many products."""
@@ -57,7 +58,8 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
         if len(rows) > MOST_ROWS:
             y = torch.ops.mkldnn._linear_pointwise(rows, *_joined(maps), "none", [], "")
             return y.view(*x.shape[:-1], -1)
-        copy = maps[0] if one and len(maps) == 1 else _copy_of(maps, packed=not one)
+        alone = one and (len(maps) == 1 or torch.compiler.is_compiling())  # compiled code keeps no copies
+        copy = (maps[0] if len(maps) == 1 else None) if alone else _copy_of(maps, packed=not one)
         if one:
             y = _one_row(rows, *copy) if copy else torch.cat([_one_row(rows, *pair) for pair in maps])
             return y.view(*x.shape[:-1], -1)
@@ -75,19 +77,22 @@ def linear(x: Tensor, *maps: tuple[Tensor, Tensor | None]) -> Tensor:
 
 
 def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(1, K) by (N, K) and (N,) to (N,), N shared out over the threads.
+    """(1, K) by (N, K) and (N,) to (N,), in parts of N that threads share out.
 
-    The row goes in as a transposed one: that the column's second stride is K makes MKL three times as fast.
+    The row goes in as a transposed one: that the column's second stride is K makes MKL three times as fast, and only
+    where there are several products at once, with one thread too.
     """
-    threads = torch.get_num_threads()
-    shared = weight.shape[0] - weight.shape[0] % threads
-    if threads == 1 or not shared or not weight.is_contiguous():
+    threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()  # which a compiler does not follow
+    parts = threads * max(1, PARTS // threads)
+    shared = weight.shape[0] - weight.shape[0] % parts
+    if not shared or not weight.is_contiguous():
         return F.linear(x, weight, bias).flatten()
-    parts, column = weight[:shared].view(threads, -1, weight.shape[1]), x.t().expand(threads, -1, -1)
+    width = weight.shape[1]
+    each, column = weight[:shared].view(parts, -1, width), x.contiguous().as_strided((parts, width, 1), (0, 1, width))
     if bias is None:
-        y = torch.bmm(parts, column).flatten()
+        y = torch.bmm(each, column).flatten()
     else:
-        y = torch.baddbmm(bias[:shared].view(threads, -1, 1), parts, column).flatten()
+        y = torch.baddbmm(bias[:shared].view(parts, -1, 1), each, column).flatten()
     if shared == weight.shape[0]:
         return y
     rest = F.linear(x, weight[shared:], None if bias is None else bias[shared:])
@@ -100,8 +105,9 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
         return False
     if not (x.dtype == weight.dtype == torch.float32) or not x.is_cpu:
         return False
-    plain = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or weight.is_inference()
-    return ONEDNN and not plain
+    if torch.compiler.is_compiling():
+        return ONEDNN and x.numel() == x.shape[-1]
+    return ONEDNN and not torch.is_autocast_enabled("cpu") and not weight.is_inference()
 
 
 def _copy_of(maps: tuple[tuple[Tensor, Tensor | None], ...], packed: bool) -> Joined | None:
