@@ -108,9 +108,9 @@ class KVCache:
             for layer in (*self.keys, *self.values):
                 behind = layer[:, :, held]
                 behind.index_copy_(0, moved, behind.index_select(0, come_from))
-            self.keys, self.values = ([layer[: len(rows)] for layer in held] for held in (self.keys, self.values))
+            self.keys, self.values = ([layer[: len(rows)] for layer in kind] for kind in (self.keys, self.values))
         else:
-            self.keys, self.values = ([layer[rows] for layer in held] for held in (self.keys, self.values))
+            self.keys, self.values = ([layer[rows] for layer in kind] for kind in (self.keys, self.values))
         self.positions, self.ids, self.lengths = self.positions[rows], self.ids[rows], self.lengths[rows]
         self.tally = self.tally[rows]
         self._level()
