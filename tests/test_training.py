@@ -298,3 +298,35 @@ def test_freed_memory_is_kept_for_the_next_step_until_it_is_released() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
     plain, kept, released = map(int, done.stdout.split())
     assert plain < 100 < 200 < kept < 400 and released < 100
+
+
+SHAPES = """
+import sys, torch
+from pathlib import Path
+if len(sys.argv) > 1:
+    import seqmodal.training.hardware
+
+def held(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4 // 1024  # MB resident
+
+def use(rows):
+    x = torch.randn(rows, 256, dtype=torch.bfloat16)
+    torch.nn.functional.linear(x, weight), torch.randn(512, rows, dtype=torch.bfloat16) @ x
+
+torch.set_num_threads(1)
+weight = torch.randn(512, 256, dtype=torch.bfloat16)
+for rows in range(1, 10): use(rows)
+before = held()
+for rows in range(10, 260): use(rows)
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_kernels_of_many_shapes_do_not_add_up() -> None:
+    free = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+    command = [sys.executable, "-c", SHAPES]
+    found = [
+        int(subprocess.run([*command, *more], check=True, capture_output=True, text=True, env=free).stdout)
+        for more in ([], ["bounded"])
+    ]
+    assert found[1] < max(100, found[0] / 2)
