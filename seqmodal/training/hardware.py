@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 
 KERNELS = "128"
-"""Kernels that oneDNN, and PyTorch in front of it, keep. Each shape of a batch has its own, with memory to work in: with
-the 1,024 that both keep else, training on pairs whose batches differ in length took 4 GB after two hours."""
+"""Kernels that oneDNN, and PyTorch before it, keep. Each shape of a batch has its own, with memory to work in; with
+1,024 each, which is usual, training on pairs whose batches differ in length took 4 GB after two hours."""
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, KERNELS)  # read at the first product
 
