@@ -125,7 +125,7 @@ def main() -> None:
             compiled.load_state_dict(decoder.state_dict())
             compiled.eval().compile(dynamic=True, options={"cpp_wrapper": True})
             start = time.perf_counter()
-            generate(compiled, prompts, sampler=GREEDY, max_new_tokens=8)
+            generate(compiled, prompts, sampler=GREEDY, max_new_tokens=new)
             print(f"  compiled in {time.perf_counter() - start:.1f} s")
 
             def fast(prompts: list[np.ndarray] = prompts, compiled: Decoder = compiled) -> np.ndarray:
