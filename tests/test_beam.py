@@ -214,3 +214,31 @@ def test_rows_stay_where_they_were(origins: list[int]) -> None:
     assert sorted(order) == list(range(len(origins)))
     there = sum(origins[at] == place for place, at in enumerate(order))
     assert there == len({origin for origin in origins if origin < len(origins)})
+
+
+class Told:
+    """A constraint that allows everything and remembers what it was told."""
+
+    def __init__(self, ids: tuple[int, ...] = ()) -> None:
+        self.ids = ids
+
+    def allowed(self) -> np.ndarray:
+        return np.ones(5, dtype=bool)
+
+    def advance(self, id: int) -> int:
+        self.ids = (*self.ids, id)
+        return id
+
+    def copy(self) -> Told:
+        return Told(self.ids)
+
+
+def test_each_step_tells_of_the_likeliest_beam_wherever_it_lies():
+    decoder, told = tiny(), []
+    beam_search(
+        decoder, PROMPTS, beams=25, max_new_tokens=4, constraints=[Told() for _ in PROMPTS],
+        after_step=lambda best: told.append([one.ids for one in best]),
+    )  # fmt: skip
+    for length in (1, 2, 3):  # so wide that nothing is lost
+        for prompt, ids in zip(PROMPTS, told[length - 1], strict=True):
+            assert list(ids) == everything(decoder, prompt, length, -1, 0.0)[0][1]
