@@ -39,7 +39,7 @@ MOST = 512
 """Ids that are made of a window, at most."""
 FITTED = 48
 """Pieces that the loudness of bands is measured on."""
-KEYS, TEMPO = (-5, 6), 0.1
+KEYS, TEMPO = (-5, 6), 0.15
 """Semitones and share of the tempo by which a piece is varied, from and to."""
 
 
@@ -50,8 +50,9 @@ class Config(RecipeConfig):
 
     longest: float = 40.0
     """Seconds of a training piece that are learned from, from its start; 0: all. An hour takes about 100 MB."""
-    versions: int = 1
-    """Times that a training piece is rendered: as it is, then in other keys and tempi. Recordings stay as they are."""
+    versions: int = 2
+    """Times that a training piece is rendered, each at a tempo of its own, and from the second on in another key too.
+    Recordings stay as they are."""
     objective: Objective = field(default_factory=Prefix)
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(count=20))
 
@@ -226,9 +227,10 @@ def _render(
     """Of each version of a piece, features float16 (n, F) and ids."""
     made, notes = [], read(path)
     notes, recorded = notes.select(~notes.drum), _recording(path) is not None
-    for number in range(versions if path in learned and not recorded else 1):
-        varied = _varied(notes, np.random.default_rng([number, *hashlib.sha256(path.name.encode()).digest()[:8]]))
-        piece = varied if number else notes
+    vary = path in learned and not recorded
+    for number in range(versions if vary else 1):
+        rng = np.random.default_rng([number, *hashlib.sha256(path.name.encode()).digest()[:8]])
+        piece = _varied(notes, rng, number > 0) if vary else notes
         if longest and path in learned:
             piece = piece.select(piece.onset < longest)
         features, ids = heard.features(_sound(path, piece)), written.encode(piece)
@@ -256,8 +258,14 @@ def _read(recording: Path) -> Sound:
     return SoundTokenizer(RATE, HOP, BANDS, SPECTRUM, FRAMES).read(recording)
 
 
-def _varied(notes: Notes, rng: np.random.Generator) -> Notes:
-    """In another key, as far as the piano's keys reach, and at another tempo."""
-    down, up = max(KEYS[0], 21 - int(notes.pitch.min())), min(KEYS[1], 108 - int(notes.pitch.max()))
-    move, stretch = int(rng.integers(min(0, down), max(0, up) + 1)), 1 + TEMPO * float(rng.uniform(-1, 1))
+def _varied(notes: Notes, rng: np.random.Generator, moved: bool) -> Notes:
+    """At another tempo, and, if moved, in another key, as far as the piano's keys reach.
+
+    Where all pieces have one tempo, as files made from notation often do, the beats of window k fall on the same places
+    in each of them, and a model learns these by heart instead of listening; on later windows it is then wrong.
+    """
+    stretch, move = 1 + TEMPO * float(rng.uniform(-1, 1)), 0
+    if moved:
+        down, up = max(KEYS[0], 21 - int(notes.pitch.min())), min(KEYS[1], 108 - int(notes.pitch.max()))
+        move = int(rng.integers(min(0, down), max(0, up) + 1))
     return replace(notes, onset=notes.onset * stretch, end=notes.end * stretch, pitch=notes.pitch + move)
