@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--longest", type=float, default=30.0, help="seconds of a training piece")
+    parser.add_argument("--versions", type=int, default=3, help="times that a training piece is rendered")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--pieces", type=int, default=20, help="of each test part that are judged")
@@ -46,7 +47,7 @@ def main() -> None:
         how = TrainingConfig(minutes=args.minutes, threads=args.threads, samples=2)
         shape = {"d_model": args.width, "num_layers": args.layers, "num_heads": max(1, args.width // 64)}
         seqmodal.train(
-            "transcription", data=str(data), longest=args.longest, out=run, model=shape, training=vars(how),
+            "transcription", data=str(data), longest=args.longest, versions=args.versions, out=run, model=shape, training=vars(how),
             sampling={"count": args.pieces},
         )  # fmt: skip
     seconds = read_metrics(run / "metrics.csv")[-1]["seconds"]
