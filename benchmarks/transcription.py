@@ -47,8 +47,8 @@ def main() -> None:
         how = TrainingConfig(minutes=args.minutes, threads=args.threads, samples=2)
         shape = {"d_model": args.width, "num_layers": args.layers, "num_heads": max(1, args.width // 64)}
         seqmodal.train(
-            "transcription", data=str(data), longest=args.longest, versions=args.versions, out=run, model=shape, training=vars(how),
-            sampling={"count": args.pieces},
+            "transcription", data=str(data), longest=args.longest, versions=args.versions, out=run, model=shape,
+            training=vars(how), sampling={"count": args.pieces},
         )  # fmt: skip
     seconds = read_metrics(run / "metrics.csv")[-1]["seconds"]
     print(f"trained {seconds / 60:.1f} minutes")

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_windows_hold_what_is_heard_and_written_at_its_time(folder: Path) -> None:
-    made = corpus(Config(data=str(folder), longest=0.0))
+    made = corpus(Config(data=str(folder), longest=0.0, versions=1))
     documents = list(made.documents)
     names = [Path(name).stem for name, _ in groupby(documents, key=lambda one: one.name)]
     assert sorted(names) == ["a", "b", "c"]
@@ -86,7 +86,7 @@ def test_a_recording_that_cannot_be_read_is_listed_and_costs_no_other(folder: Pa
     midi = folder / "train" / "odd.mid"
     MidiTokenizer().write(scale(5), midi)
     midi.with_suffix(".flac").write_bytes(b"no sound at all")
-    made = corpus(Config(data=str(folder)))
+    made = corpus(Config(data=str(folder), versions=1))
     assert {Path(one.name).name for one in made.documents} == {"a.mid", "b.mid", "c.mid"}
     (told,) = [one.reason for one in made.skipped if one.path == midi]
     assert told.startswith("odd.flac, the recording of it: cannot be read as sound")
@@ -102,6 +102,10 @@ def test_training_pieces_are_cut_and_varied_and_others_are_not(folder: Path) -> 
     written = TranscriptTokenizer()
     first, second = (written.decode_notes(ids[name]) for name in ("a.mid", "a.mid, version 2"))
     assert len(first) == 4 and first.duration <= 2.0
+    assert np.array_equal(first.pitch[:3], scale(0).pitch[:3])
+    tempi = [float(notes.onset[2] / scale(0).onset[2]) for notes in (first, second)]  # 10 ms of 1.25 s: 0.008
+    assert all(0.008 < abs(tempo - 1) < transcription.TEMPO + 0.008 for tempo in tempi), tempi
+    assert abs(tempi[0] - tempi[1]) > 0.016
     moved = second.pitch[:3] - first.pitch[:3]
     assert (moved == moved[0]).all() and not np.array_equal(ids["a.mid"], ids["a.mid, version 2"])
     assert not np.array_equal(ids["a.mid, version 2"], ids["a.mid, version 3"])
