@@ -39,6 +39,8 @@ TUNES = 400
 """Tunes of the built-in corpus."""
 MOST = 512
 """Ids that are made of a window, at most."""
+TEMPO = 120
+"""Quarter notes a minute of a tune that does not say it."""
 UNIT = "1/8"
 """Unit of length of what is written from MIDI alone."""
 
@@ -185,7 +187,7 @@ def convert(model: Any, config: Config, path: Path) -> Iterator[Any]:
 
 
 def to_midi(model: Any, config: Config, tune: str) -> Any:
-    """A tune in ABC notation as a `PrettyMIDI`, repeats written out, at 125 quarter notes a minute.
+    """A tune in ABC notation as a `PrettyMIDI`, repeats written out, at its first tempo, or `TEMPO`.
 
     Raises:
         BadInput: for a text that is no tune, or that has characters which the model never saw.
@@ -195,15 +197,17 @@ def to_midi(model: Any, config: Config, tune: str) -> Any:
     bars = read_bars(tune, "the tune")
     runs = list(_runs(bars, [0] * len(bars), config.bars, follow=False))
     made = _to_ids(model, [_header_and_text(bars[first:last]) for first, last in runs])
-    midi = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=60 * STEPS / QUARTER)
+    tempo = float(bars[0].tempo or TEMPO)
+    midi, step = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=tempo), 60 / tempo / QUARTER
     piano, written, at = pretty_midi.Instrument(0), model.tokenizer("transcript"), 0
     headers = []
     for (first, last), ids in zip(runs, made, strict=True):
         size = round(sum(bar.length for bar in bars[first:last]) * QUARTER)
-        notes, start = written.decode_notes(written.window(ids, 0, size, ends=True)), at / STEPS
-        for pitch, onset, end in zip(notes.pitch.tolist(), notes.onset.tolist(), notes.end.tolist(), strict=True):
-            piano.notes.append(pretty_midi.Note(90, pitch, start + onset, start + end))
-        headers.append((start, bars[first].header))
+        notes = written.decode_notes(written.window(ids, 0, size, ends=True))
+        starts, ends = ((at + time * STEPS) * step for time in (notes.onset, notes.end))
+        for pitch, start, end in zip(notes.pitch.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            piano.notes.append(pretty_midi.Note(90, pitch, start, end))
+        headers.append((at * step, bars[first].header))
         at += size
     midi.instruments.append(piano)
     write_fields(midi, headers)
@@ -211,7 +215,7 @@ def to_midi(model: Any, config: Config, tune: str) -> Any:
 
 
 def to_abc(model: Any, config: Config, path: Path) -> str:
-    """A MIDI file as a tune in ABC notation: its first time and key signature, bars from its beginning on.
+    """A MIDI file as a tune in ABC notation: its first tempo, time and key signature, bars from its beginning on.
 
     Raises:
         BadInput: for a file that cannot be read, or has no notes.
@@ -222,7 +226,8 @@ def to_abc(model: Any, config: Config, path: Path) -> str:
     steps, size = round(written.duration(ids) * STEPS), round(quarters * QUARTER) * config.bars
     parts = [written.window(ids, at, at + size, ends=True) for at in range(0, max(1, steps), size)]
     body = "\n".join(_to_text(model, [(header, part) for part in parts]))
-    return f"X:1\nT:{path.stem}\n{header}{body}\n"
+    tempo = float(midi.get_tempo_changes()[1][0])
+    return f"X:1\nT:{path.stem}\nQ:1/4={round(tempo, 2):g}\n{header}{body}\n"
 
 
 def melody_files() -> Path:

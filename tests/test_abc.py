@@ -61,6 +61,18 @@ def test_fields_hold_from_where_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "tempo"),
+    [
+        ("1/4=120", 120), ("3/8=60", 90), ("1/4 1/8 = 80", 120), ('"Allegro" 1/2=100', 200), ("1/4=90.5", 90.5),
+        ("120", 60), ("Allegro", None), ('"Allegro"', None), ("1/4=0", None), ("1/4=99999", None), ("1/0=3", None),
+    ],
+)  # fmt: skip
+def test_tempi(field: str, tempo: float | None) -> None:
+    first, second = read_bars(f"X:1\nQ:{field}\nL:1/8\nK:C\nA|[Q:1/4=100]B|", "x")
+    assert first.tempo == tempo and second.tempo == 100
+
+
+@pytest.mark.parametrize(
     ("tune", "told"),
     [
         ("", "no notes"),

@@ -108,10 +108,10 @@ def test_from_made_tunes_to_a_model_that_spells(
         assert list(csv.DictReader(file)) == []
     model, store, config = seqmodal.load(run), Store(run / "data" / "valid"), Config()
     tune = next(melodies(1))
-    assert to_midi(model, config, tune.abc).get_tempo_changes()[1].tolist() == [125]
+    assert to_midi(model, config, tune.abc).get_tempo_changes()[1].tolist() == [120]
     write(tmp_path, "x", tune.abc, tune.melody)
     text = to_abc(model, config, tmp_path / "x.mid")
-    assert text.startswith("X:1\nT:x\nM:4/4\nL:1/8\nK:C\n")
+    assert text.startswith("X:1\nT:x\nQ:1/4=90\nM:4/4\nL:1/8\nK:C\n")
     with pytest.raises(BadInput):
         to_midi(model, config, "words")
     letters = model.tokenizer("characters")
@@ -123,7 +123,8 @@ def test_from_made_tunes_to_a_model_that_spells(
     assert found["bars_right_to_abc"] == found["bars_right_to_abc_melody"] == 1 - len(truth) / found["bars"]
 
 
-BOOK = "M:3/4\nX:1\nT:one\nL:1/4\nK:G\nGAB|c3|d3|e3|f3|\nX:2\nT:two\nL:1/4\nK:G\nG$A|\n\nX:3\nM:C\nK:Am\nA8|c8|\n"
+BOOK = """M:3/4\nX:1\nT:one\nQ:1/4=150\nL:1/4\nK:G\nGAB|c3|d3|e3|f3|
+X:2\nT:two\nL:1/4\nK:G\nG$A|\n\nX:3\nM:C\nK:Am\nA8|c8|\n"""
 
 
 def says_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,19 +165,19 @@ def test_files_are_converted_either_way_through_the_command(
     assert said.out.split() == [str(out / n) for n in ("book-1.mid", "book-3.mid", "tune.mid", "tune.abc")]
     assert sorted(path.name for path in out.iterdir()) == ["book-1.mid", "book-3.mid", "tune.abc", "tune.mid"]
     told = [line for line in said.err.splitlines() if line.startswith("left out: ")]
-    names, reasons = ("bad.mid", "book.abc, tune 2", "song.wav", "gone.abc"), ("", "line 11", "ends in .wav", "No such")
+    names, reasons = ("bad.mid", "book.abc, tune 2", "song.wav", "gone.abc"), ("", "line 12", "ends in .wav", "No such")
     for line, name, why in zip(told, names, reasons, strict=True):
         assert name in line and why in line
     first, third = (pretty_midi.PrettyMIDI(str(out / f"book-{number}.mid")) for number in (1, 3))
     (piano,) = first.instruments
-    bar = 3 * QUARTER / STEPS
+    bar = 3 * 60 / 150
     assert [note.start for note in piano.notes] == pytest.approx([number * bar for number in range(5)])
     assert [note.end for note in piano.notes] == pytest.approx([number * bar for number in range(1, 6)])
     (time,), (key,) = first.time_signature_changes, first.key_signature_changes
     assert (time.numerator, time.denominator, key.key_number) == (3, 4, 7)
     assert third.key_signature_changes[0].key_number == 21 and third.time_signature_changes[0].numerator == 4
     assert to_abc(seqmodal.load(trained[0]), Config(), out / "book-1.mid") == (
-        "X:1\nT:book-1\nM:3/4\nL:1/8\nK:G\nz|z|z|z|\nz|\n"
+        "X:1\nT:book-1\nQ:1/4=150\nM:3/4\nL:1/8\nK:G\nz|z|z|z|\nz|\n"
     )
 
 

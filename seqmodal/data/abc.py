@@ -2,7 +2,7 @@
 
 What a note sounds like is not read here: that is for a model to learn. After the ABC standard 2.1 (abcnotation.com), of
 which folk tunes use little: notes, chords, rests, ties, triplets and their like, repeats with endings, chord symbols,
-and the fields M, L and K. Graces, decorations and words are left out.
+and the fields M, L, Q and K. Graces, decorations and words are left out.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ NOTE = re.compile(rf"([_=^]*[A-Ga-g][,']*)({LENGTH})")
 SYMBOL = re.compile(r"\(?[A-G][#b]?[^\s]*$")
 IN_TIME = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 """Notes of a tuplet and in the time of how many they are played; other tuplets depend on the metre."""
+FIELDS = "MLQK"
+TEMPI = Fraction(4), Fraction(1000)
+"""Quarter notes a minute: what a field Q may ask for. MIDI files can say no slower one."""
 MOST = 10_000
 """Bars of a tune, repeats written out, at most."""
 
@@ -41,6 +44,7 @@ class Bar:
         length: quarter notes that it lasts.
         onsets: where notes are struck, in quarter notes from its beginning.
         ties: where notes go on that were tied to the one before, which some programs strike again.
+        tempo: quarter notes a minute; None: nothing says it.
     """
 
     header: str
@@ -48,6 +52,7 @@ class Bar:
     length: Fraction
     onsets: tuple[Fraction, ...]
     ties: tuple[Fraction, ...] = ()
+    tempo: Fraction | None = None
 
 
 @dataclass
@@ -57,6 +62,7 @@ class _Making:
     metre: str = "4/4"
     unit: Fraction | None = None
     key: str = "C"
+    tempo: str = ""
     text: list[str] = field(default_factory=list)
     length: Fraction = Fraction(0)
     onsets: list[Fraction] = field(default_factory=list)
@@ -81,6 +87,8 @@ class _Making:
             self.unit = Fraction(value)
         elif name == "K":
             self.key = value
+        elif name == "Q":
+            self.tempo = value
 
     def play(self, written: str, spelled: str, pitches: set[str]) -> None:
         """A note, a chord, or with no pitches a rest, of a length as it is written."""
@@ -103,7 +111,8 @@ class _Making:
         made, self.tuplet = None, (0, Fraction(1))
         if self.length:
             header = f"M:{self.metre}\nL:{self.per}\nK:{self.key}\n"
-            made = Bar(header, "".join(self.text), self.length, tuple(self.onsets), tuple(self.ties))
+            tempo = _tempo(self.tempo, self.per)
+            made = Bar(header, "".join(self.text), self.length, tuple(self.onsets), tuple(self.ties), tempo)
         self.text, self.length, self.onsets, self.ties = [], Fraction(0), [], []
         return made
 
@@ -134,7 +143,7 @@ def read_bars(tune: str, where: str) -> list[Bar]:
             if found := re.match(r"([A-Za-z+]):", line):
                 if begun and found[1] == "X":
                     break  # the next tune of a book
-                if found[1] in "MLK":
+                if found[1] in FIELDS:
                     items += _whole(making.end() if begun else None)
                     making.take(found[1], line[2:].strip())
                 begun = begun or found[1] == "K"
@@ -259,6 +268,17 @@ def _metre(text: str) -> Fraction:
     if not re.fullmatch(r"\d+/\d+", text):
         raise ValueError(f"the metre {text!r} is no fraction")
     return Fraction(text)
+
+
+def _tempo(field: str, unit: Fraction) -> Fraction | None:
+    """Quarter notes a minute of a field Q: 1/4=120, 1/4 3/8=60, or 120 of the unit; None for others, such as words."""
+    beats, equals, number = re.sub(r'"[^"]*"', "", field).rpartition("=")
+    try:
+        beat = sum((Fraction(part) for part in beats.split()), Fraction(0)) if equals else unit
+        tempo = Fraction(number.strip()) * beat * 4
+    except (ValueError, ZeroDivisionError):
+        return None
+    return tempo if TEMPI[0] <= tempo <= TEMPI[1] else None
 
 
 def _length(written: str) -> Fraction:
