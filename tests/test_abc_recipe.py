@@ -123,8 +123,25 @@ def test_from_made_tunes_to_a_model_that_spells(
     assert found["bars_right_to_abc"] == found["bars_right_to_abc_melody"] == 1 - len(truth) / found["bars"]
 
 
-BOOK = """M:3/4\nX:1\nT:one\nQ:1/4=150\nL:1/4\nK:G\nGAB|c3|d3|e3|f3|
-X:2\nT:two\nL:1/4\nK:G\nG$A|\n\nX:3\nM:C\nK:Am\nA8|c8|\n"""
+BOOK = """\
+M:3/4
+X:1
+T:one
+Q:1/4=150
+L:1/4
+K:G
+GAB|c3|d3|e3|f3|
+X:2
+T:two
+L:1/4
+K:G
+G$A|
+
+X:3
+M:C
+K:Am
+A8|c8|
+"""
 
 
 def says_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
