@@ -1,6 +1,7 @@
 """Tunes in ABC notation to MIDI and back, in one model: from pairs of files, or from made-up tunes where none is given.
 
-A window is a few bars that follow each other in both spellings; each makes a document either way.
+A window is a few bars that follow each other in both spellings; each makes a document either way. Of what is learned
+from, a window begins at each bar.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     found = find_usable(config, SUFFIXES, _describe, "ABC file", evaluated=evaluated)
     written = shared(tokenizers, "transcript") or TranscriptTokenizer()
     text = shared(tokenizers, "characters")
+    learned = frozenset(path for path, split in found.splits.items() if split == "train")
     windows: list[tuple[Path, Window]] = []
     facts: dict[str, Any] = {"tunes": len(found.described), "bars": 0, "bars_left_out": 0, "windows": 0, **source}
-    for path, (parts, bars, used) in found.each(partial(_windows, written, config.bars), "aligning"):
+    for path, (parts, bars, used) in found.each(partial(_windows, written, config.bars, learned), "aligning"):
         facts["bars"], facts["bars_left_out"] = facts["bars"] + used, facts["bars_left_out"] + bars - used
         if used < bars:
             found.skipped.append(Skipped(path, f"text and MIDI part ways in bar {used + 1} of {bars}"))
@@ -195,7 +197,7 @@ def to_midi(model: Any, config: Config, tune: str) -> Any:
     import pretty_midi
 
     bars = read_bars(tune, "the tune")
-    runs = list(_runs(bars, [0] * len(bars), config.bars, follow=False))
+    runs = list(_runs(bars, [0] * len(bars), config.bars, config.bars, follow=False))
     made = _to_ids(model, [_header_and_text(bars[first:last]) for first, last in runs])
     tempo = float(bars[0].tempo or TEMPO)
     midi, step = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=tempo), 60 / tempo / QUARTER
@@ -257,26 +259,32 @@ def _describe(path: Path) -> Described:
     return Described(hashlib.sha256("|".join(bar.header + bar.text for bar in bars).encode()).hexdigest(), len(bars))
 
 
-def _windows(written: TranscriptTokenizer, count: int, path: Path) -> tuple[list[Window], int, int]:
-    """The windows of a tune, how many bars it has, and how many of them are used."""
+def _windows(
+    written: TranscriptTokenizer, count: int, learned: frozenset[Path], path: Path
+) -> tuple[list[Window], int, int]:  # fmt: skip
+    """The windows of a tune, how many bars it has, and how many of them are used. What is learned from has a window at
+    each bar, so that a few tunes go further."""
     bars = read_bars(_text(path), str(path))
     _, ids, onsets = _read_midi(_partner(path), written)
     starts = align(bars, onsets, QUARTER)
     windows = []
-    for first, last in _runs(bars, starts, count):
+    for first, last in _runs(bars, starts, count, 1 if path in learned else count):
         stop = starts[last - 1] + round(bars[last - 1].length * QUARTER)
         header, text = bars[first].header, "".join(bar.text + "|" for bar in bars[first:last])
         windows.append(Window(header, text, written.window(ids, starts[first], stop, ends=True)))
     return windows, len(bars), len(starts)
 
 
-def _runs(bars: Sequence[Bar], starts: Sequence[int], count: int, follow: bool = True) -> Iterator[tuple[int, int]]:
-    """First and last (excluded) of at most `count` bars with one header that follow each other without a gap."""
+def _runs(
+    bars: Sequence[Bar], starts: Sequence[int], count: int, every: int, follow: bool = True
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """First and last (excluded) of at most `count` bars with one header that follow each other without a gap; behind a
+    first one, the next begins `every` bars later."""
     first = 0
     for at in range(1, len(starts) + 1):
-        whole = at == len(starts) or at - first == count or bars[at].header != bars[first].header
+        whole = at == len(starts) or bars[at].header != bars[first].header
         if whole or (follow and abs(starts[at - 1] + round(bars[at - 1].length * QUARTER) - starts[at]) > 1):
-            yield first, at
+            yield from ((place, min(at, place + count)) for place in range(first, at, every))
             first = at
 
 

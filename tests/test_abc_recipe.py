@@ -70,6 +70,18 @@ def test_windows_stand_in_both_spellings_whatever_the_tempo(tmp_path: Path) -> N
     assert later.pitch.tolist() == [67, 69, 71] and later.onset[0] == 0
 
 
+def test_what_is_learned_from_has_a_window_at_each_bar(tmp_path: Path) -> None:
+    notes = [(float(at), at + 1.0, 60 + at) for at in range(12)]
+    for split, key in (("train", "C"), ("valid", "G")):
+        text = f"X:1\nM:3/4\nL:1/4\nK:{key}\nCDE|FGA|[M:6/8]GEC|DEF|\n"
+        write(tmp_path / "data" / split, "tune", text, notes)
+    made = corpus(Config(data=str(tmp_path / "data"), bars=2))
+    spelled: dict[str, list[str]] = {"train": [], "valid": []}
+    for document in list(made.documents)[1::2]:  # from notes to text
+        spelled[document.split].append(made.tokenizers[0].decode(document.segments[2].ids))
+    assert spelled == {"train": ["CDE|FGA|", "FGA|", "GEC|DEF|", "DEF|"], "valid": ["CDE|FGA|", "GEC|DEF|"]}
+
+
 def test_what_cannot_be_used_is_listed_and_the_good_beside_it_is_used(tmp_path: Path) -> None:
     folder, tunes = tmp_path / "data", list(melodies(3))
     for number, tune in enumerate(tunes[:2]):
