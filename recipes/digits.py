@@ -90,6 +90,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
         shared(tokenizers, "text") or TextTokenizer(300), shared(tokenizers, "image") or
         ImageTokenizer(SIDE, color=False), shared(tokenizers, "sound") or SoundTokenizer(),
     )  # fmt: skip
+    _must_suit(made.image)
     if "text" not in {tokenizer.name for tokenizer in tokenizers}:
         made.text.fit(WORDS)
     if "image" not in {tokenizer.name for tokenizer in tokenizers}:
@@ -108,6 +109,18 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
         yield from _held(made, parts["test"], "valid" if evaluated else "test")
 
     return Corpus([made.text, made.image, made.sound], documents(), [], facts)
+
+
+def _must_suit(image: ImageTokenizer) -> None:
+    """Raises ConfigError for pictures of a model that are of another size or kind than those of digits."""
+    theirs = image.to_dict()
+    if theirs["size"] != [SIDE, SIDE] or theirs["color"] or not theirs["fixed"]:
+        high, wide = theirs["size"]
+        kind = ("" if theirs["fixed"] else "up to ") + f"{wide} × {high} pixels, {'colour' if theirs['color'] else 'grey'}"
+        raise ConfigError(
+            f"pictures of the model are {kind}, and those of digits {SIDE} × {SIDE}, grey: train it with --size {SIDE} "
+            "--color grey, or leave --init out"
+        )
 
 
 def _digits(config: Config) -> dict[str, Digits]:
@@ -235,7 +248,10 @@ def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str,
     classifier = Classifier(vectors(items), digits, epochs=6 if block == "image" else 30)
     made, asked = _from_words(model, config, block, count), np.repeat(np.arange(10), count)
     heard_as = [index for index, item in enumerate(made) if block == "image" or len(item.samples)]
-    right = classifier.right(vectors([made[index] for index in heard_as]), asked[heard_as]) * len(heard_as) / len(made)
+    right = 0.0
+    if heard_as:
+        share = classifier.right(vectors([made[index] for index in heard_as]), asked[heard_as])
+        right = share * len(heard_as) / len(made)
     back = [tokenizer.decode(tokenizer.encode(item)) for item in test]
     return {
         f"{block}_from_word": right,

@@ -17,6 +17,7 @@ from seqmodal.data.chorales import chorales
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.duplicates import minhash
 from seqmodal.data.files import Described, find_usable
+from seqmodal.data.source import partner
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
@@ -243,7 +244,7 @@ def _render(
 
 def _recording(path: Path) -> Path | None:
     """The sound file beside a MIDI file, of the same name."""
-    return next((p for suffix in SoundTokenizer.suffixes if (p := path.with_suffix(suffix)).is_file()), None)
+    return partner(path, SoundTokenizer.suffixes)
 
 
 def _sound(path: Path, notes: Notes) -> Sound:

@@ -96,3 +96,20 @@ def test_seconds_of_music() -> None:
     assert stretch(midi, ids, 0, length + 5) == (0, len(ids))
     with pytest.raises(ConfigError, match="seconds"):
         stretch(midi, ids, length + 1, length + 2)
+
+
+@pytest.mark.parametrize("name", ["image", "sound"])
+def test_each_place_is_filled_with_a_code_of_its_level(name: str) -> None:
+    coded = tokenizer(name, codes=4, levels=3, **({"size": 8} if name == "image" else {}))
+    examples = coded.examples(np.random.default_rng(0))
+    coded.fit(examples)
+    given = coded.encode(examples[0])[:24]
+    vocabulary = with_marks(Vocabulary.of([coded]), Masked())
+    torch.manual_seed(0)
+    decoder = Decoder(
+        DecoderConfig(vocab_size=vocabulary.size, d_model=16, num_layers=1, num_heads=1, max_seq_len=32, token_shift=0)
+    )
+    untrained = Model(decoder.eval(), vocabulary, [coded], objective="masked")
+    start, stop = (2, 10) if name == "image" else (0.05, 0.25)
+    for made in untrained.fill(given, start, stop, variations=4, temperature=2.0):
+        assert (made.ids // 4).tolist() == [place % 3 for place in range(len(given))]

@@ -78,6 +78,8 @@ class Grid:
 class GridGrammar:
     """Which id may come next: those of the size, then a code of each level for each patch, then the end."""
 
+    by_place = True
+
     def __init__(self, grid: Grid) -> None:
         self._grid, self._taken = grid, 0
         self._size = np.zeros(2, np.int64)  # the first two ids

@@ -15,6 +15,8 @@ class SoundGrammar:
     seconds: when so much is reached, only the end may come; None: no limit.
     """
 
+    by_place = True
+
     def __init__(self, codes: int, levels: int, patch_seconds: float, seconds: float | None = None) -> None:
         self._levels, self._patch_seconds, self._taken = levels, patch_seconds, 0
         self._patches = None if seconds is None else int(seconds / patch_seconds + 1e-6)

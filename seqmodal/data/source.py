@@ -87,6 +87,13 @@ def find_files(root: Path, suffixes: Sequence[str], exclude: Sequence[str] = (),
     return sorted(filter(wanted, found), key=lambda path: (path.suffix.lower() not in suffixes, path))
 
 
+def partner(path: Path, suffixes: Iterable[str]) -> Path | None:
+    """The file beside `path` that is called alike but for its suffix, one of `suffixes`, in small letters or capitals;
+    the first of these that is there, or None."""
+    spelled = (each for suffix in suffixes for each in (suffix, suffix.upper()))
+    return next((found for each in spelled if (found := path.with_suffix(each)).is_file()), None)
+
+
 def all_files(root: Path) -> Iterator[Path]:
     """Everything below `root` that is no folder, links followed; or `root` itself when it is a file.
 

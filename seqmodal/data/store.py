@@ -24,7 +24,7 @@ from seqmodal.tokenizers.vocabulary import Vocabulary
 MAGIC = b"MMIDIDX\x00\x00"
 CODES: dict[int, Any] = {8: np.uint16, 4: np.int32}
 AGAIN = "make it again with `seqmodal prepare`"
-BESIDE: dict[str, Any] = {"features": np.float16, "coordinates": np.int16}
+BESIDE: dict[str, Any] = {"features": np.float16, "coordinates": np.int32}
 """What a segment may have beside its ids, and how it is kept."""
 SEGMENT = np.dtype([("block", "u1"), ("loss", "f4"), ("both_ways", "?")])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from seqmodal.generation.rows import ids_of, row_generators
 from seqmodal.model.made import Generated
 from seqmodal.objective import MASK, mark
 from seqmodal.start import Start, added_to
+from seqmodal.tokenizers.protocol import Grammatical
 
 if TYPE_CHECKING:
     from seqmodal.model.core import Model
@@ -35,8 +37,11 @@ def fill(
     whole[hole] = mask_id
     low = max(0, min((hole.start + hole.stop - context) // 2, len(whole) - context))
     row = whole[low : low + context]
-    content = np.zeros(model.vocabulary.size, bool)
-    content[model.vocabulary.block(tokenizer.name).content_slice] = True
+    content = np.zeros((1, len(row), model.vocabulary.size), bool)
+    block = model.vocabulary.block(tokenizer.name).content_slice
+    content[..., block] = True
+    for place, mask in _by_place(tokenizer, given, range(first, last)):
+        content[0, hole.start - low + place - first, block] = mask
     made, training = [], model.decoder.training
     model.decoder.eval()
     try:
@@ -53,3 +58,16 @@ def fill(
     finally:
         model.decoder.train(training)
     return made
+
+
+def _by_place(tokenizer: Any, given: np.ndarray, places: range) -> Iterator[tuple[int, np.ndarray]]:
+    """Which ids of the tokenizer may stand at each of the places of an item, where its grammar knows it without those
+    that will stand before."""
+    grammar = tokenizer.grammar() if isinstance(tokenizer, Grammatical) else None
+    if grammar is None or not getattr(grammar, "by_place", False):
+        return
+    for place, id in enumerate(given[: places.stop].tolist()):
+        mask = grammar.mask()[:-1]
+        if place >= places.start and mask.any():
+            yield place, mask
+        grammar.advance(id)

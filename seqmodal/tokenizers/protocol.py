@@ -39,7 +39,11 @@ class Tokenizer(Protocol[Item_co]):
 
 
 class Grammar(Protocol):
-    """Which ids may follow. Each call costs the same however long the sequence is."""
+    """Which ids may follow. Each call costs the same however long the sequence is.
+
+    With an attribute `by_place` that is true, it depends on how many ids came before, and on which only where an item
+    begins with its size: places in the middle can then be filled without those before them.
+    """
 
     def mask(self) -> np.ndarray:
         """bool (vocab_size + 1,), True for the ids that may come next; the last entry: the end."""

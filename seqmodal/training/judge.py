@@ -29,8 +29,8 @@ def judge_run(
     stores = Prepared.open(folder / "data", tokenizers=own).stores
     if data is not None:
         given = data if isinstance(data, str) else tuple(data)
-        changed = replace(config, data=given, exclude=exclude, strict=False)
-        other = prepare(module, changed, model.tokenizers, model.vocabulary, evaluated=True)
+        config = replace(config, data=given, exclude=exclude, strict=False)
+        other = prepare(module, config, model.tokenizers, model.vocabulary, evaluated=True)
         if other.facts["skipped"]:
             listed = other.folder / "skipped.csv"
             print(f"{other.facts['skipped']} files were not used; {listed} says why", file=sys.stderr)
