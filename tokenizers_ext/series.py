@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError, NotFitted
+
+LARGEST = 3.4028235e38
+"""Of what a series may hold: the values of bins are float32, and what is larger would be infinite there."""
+MISSING = "fill in the number that is missing, or leave out the line"
 
 
 class SeriesTokenizer:
@@ -43,7 +49,7 @@ class SeriesTokenizer:
         return len(self.values)
 
     def encode(self, item: Any) -> np.ndarray:
-        """Ids int32 (n,) of n numbers. Raises BadInput for what is not a row of finite numbers."""
+        """Ids int32 (n,) of n numbers. Raises BadInput for what is not a row of finite numbers up to `LARGEST`."""
         wide = self.values.astype(np.float64)  # halfway between two float32 there is always a float64
         return np.searchsorted((wide[1:] + wide[:-1]) / 2, _numbers(item)).astype(np.int32)
 
@@ -61,17 +67,20 @@ class SeriesTokenizer:
         return new
 
     def read(self, path: str | Path) -> np.ndarray:
-        """float64 (n,): a .npy of one axis, or the last column of a text, whose first line may name it."""
+        """float64 (n,): a .npy of one axis, or the last column of a text, whose first line may name the columns.
+
+        What parts the cells of a text is seen in its first line: semicolons, else tabs, else commas, else blanks. A
+        cell may stand in double quotes. Between semicolons a comma is a decimal point. Blank lines are left out; a line
+        of fewer or more cells than the others, an empty last cell and one that is no number raise BadInput with the
+        line, since a series has a number at every step.
+        """
         path = Path(path)
         try:
-            if path.suffix.lower() == ".npy":
-                return _numbers(np.load(path, mmap_mode="r"))
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            return _array(path) if path.suffix.lower() == ".npy" else _column(path.read_text(encoding="utf-8-sig"))
         except BadInput as error:
-            raise BadInput(path, error.reason) from error
-        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(path, error.reason, error.hint) from error
+        except (OSError, ValueError) as error:
             raise BadInput(path, f"cannot be read as a series: {error}") from error
-        return _column(path, lines)
 
     def write(self, item: Any, path: str | Path) -> None:
         """A .npy, or a text with a number a line."""
@@ -88,36 +97,72 @@ class SeriesTokenizer:
 def _numbers(item: Any) -> np.ndarray:
     """float64 (n,)."""
     try:
-        numbers = np.array(item, np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(item)
+        if given.dtype.kind not in "biufO":  # NumPy makes numbers of dates, and of complex ones their real parts
+            raise TypeError(f"an array of {given.dtype}")
+        numbers = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput("series", f"not numbers: {error}") from error
     if numbers.ndim != 1:
         raise BadInput("series", f"numbers of shape {numbers.shape}; a series has one axis")
-    if not np.isfinite(numbers).all():
-        at = int(np.argmin(np.isfinite(numbers)))
-        raise BadInput("series", f"number {at} is {numbers[at]}; all have to be finite")
+    fits = np.abs(numbers) <= LARGEST
+    if not fits.all():
+        at = int(np.argmin(fits))
+        raise BadInput("series", f"number {at} is {numbers[at]}; all have to be finite, and at most {LARGEST:.3g}")
     return numbers
 
 
-def _column(path: Path, lines: list[str]) -> np.ndarray:
-    """The last column; fields are parted by commas, semicolons or blanks."""
+def _array(path: Path) -> np.ndarray:
+    """The numbers of a .npy; not with np.load, which goes by what a file begins with and opens archives as well."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # mapped, since a header may promise more than there is
+    except Exception as error:  # the header is parsed as Python, and that raises whatever it comes across
+        raise BadInput(path, f"cannot be read as a series: {str(error) or type(error).__name__}") from error
+    return _numbers(array)
+
+
+def _column(text: str) -> np.ndarray:
+    """The last column."""
+    first = re.sub('"[^"]*"', "", next(filter(str.strip, text.split("\n")), ""))
+    mark = next((mark for mark in ";\t," if mark in first), " ")
     found: list[float] = []
-    for number, line in enumerate(lines, 1):
-        fields = line.replace(",", " ").replace(";", " ").split()
-        if not fields:
-            continue
+    width, points = 0, set()
+    for count, (line, row) in enumerate(_rows(text, mark)):
+        width, cell = width or len(row), row[-1].strip()
+        if len(row) != width:
+            hint = MISSING if len(row) < width else ""
+            raise BadInput("series", f"line {line} has another number of cells, {len(row)}, than before, {width}", hint)
+        if not cell:
+            raise BadInput("series", f"line {line} ends in an empty cell", MISSING)
+        ends = f"line {line} ends in {cell[:40]!r}"
         try:
-            value = float(fields[-1])
+            value = float(cell.replace(",", ".") if mark == ";" else cell)
         except ValueError as error:
-            if number == 1:
-                continue  # names of columns
-            raise BadInput(path, f"line {number} ends in {fields[-1][:40]!r}, which is no number") from error
-        if not np.isfinite(value):
-            raise BadInput(path, f"line {number} ends in {fields[-1][:40]!r}; all numbers have to be finite")
+            if not count and not re.fullmatch("[-+]?[0-9., ]+", cell):  # names; between blanks one may be several words
+                width = 0 if mark == " " else width
+                continue
+            hint = "a decimal comma is read between semicolons alone" if "," in cell else ""
+            raise BadInput("series", f"{ends}, which is no number", hint) from error
+        points |= {point for point in ",." if point in cell}
+        if len(points) > 1:
+            raise BadInput("series", f"{ends}; a column has decimal commas or decimal points, not both")
+        if not abs(value) <= LARGEST:
+            raise BadInput("series", f"{ends}; all numbers have to be finite, and at most {LARGEST:.3g}")
         found.append(value)
     if not found:
-        raise BadInput(path, "no numbers in it")
+        raise BadInput("series", "no numbers in it")
     return np.array(found)
+
+
+def _rows(text: str, mark: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line that is not blank, with its number."""
+    lines = (" ".join(line.split()) if mark == " " else line.strip() for line in text.split("\n"))
+    reader = csv.reader(lines, delimiter=mark, skipinitialspace=True, strict=True)
+    try:
+        for row in filter(None, reader):
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise BadInput("series", f"line {reader.line_num} is no row of cells: {error}") from error
 
 
 TOKENIZERS = {"series": SeriesTokenizer}
