@@ -129,6 +129,18 @@ def test_an_editable_install_of_another_project_too(tmp_path: Path, below: str) 
     assert ask(code, path=[project / below]).stdout == f"{(project / below).resolve()}\n"  # not known to be installed
 
 
+def test_one_name_for_two_leaves_the_others_in_the_list() -> None:
+    code = (
+        "from seqmodal.tokenizers import available\nfrom seqmodal.tokenizers.registry import duplicates\n"
+        "print('band' in available(), 'midi' in available(), *duplicates())"
+    )
+    said = ask(code, paint=GOOD % "midi").stdout
+    assert said.startswith("True False two tokenizers are called 'midi': ") and "paint.py" in said
+    listed = ask("from seqmodal.cli import main\nprint(main(['tokenizers']))", paint=GOOD % "midi")
+    assert "\nband " in listed.stdout and "\nmidi " not in listed.stdout and listed.stdout.endswith("\n0\n")
+    assert listed.stderr.startswith("broken: two tokenizers are called 'midi': ")
+
+
 def test_one_name_for_two_raises_with_both_and_only_where_it_is_asked_for() -> None:
     done = ask("print(tokenizer('band').name)\ntokenizer('midi')", paint=GOOD % "midi")
     message = done.stderr.splitlines()[-1]

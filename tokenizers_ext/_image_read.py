@@ -46,6 +46,7 @@ def read(path: Path, mode: str, least: int) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on oddities in files that it can read
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # an icon is decoded while it is opened
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
@@ -56,7 +57,7 @@ def read(path: Path, mode: str, least: int) -> Image:
                 return flatten(image, mode)
     except BadInput:
         raise
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(path, f"more than the {MAX_PIXELS:,} pixels that are read") from error
     except UnidentifiedImageError as error:
         raise BadInput(path, f"no picture in a format that is read, or a damaged one ({', '.join(FORMATS)})") from error

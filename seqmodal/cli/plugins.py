@@ -16,6 +16,7 @@ def tokenizers(given: list[str]) -> None:
         return
     from seqmodal.tokenizers import available, check, failures
     from seqmodal.tokenizers import tokenizer as build
+    from seqmodal.tokenizers.registry import duplicates
 
     if given and given[0] == "check":
         if len(given) < 2:
@@ -29,7 +30,7 @@ def tokenizers(given: list[str]) -> None:
         return
     if given:
         raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
-    for name, entry in available().items():
-        print(f"{name:10}  {entry.summary}  [{entry.origin}]")
-    for line in failures():
+    for entry in available().values():
+        print(f"{entry.name:10}  {entry.summary}  [{entry.origin}]")
+    for line in (*duplicates(), *failures()):
         print(f"broken: {line}", file=sys.stderr)

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,8 +86,28 @@ def entries() -> tuple[Entry, ...]:
 
 
 def available() -> dict[str, Entry]:
-    """All tokenizers by name. Raises ConfigError where two are called the same."""
-    return {entry.name: find(entry.name) for entry in entries()}
+    """All tokenizers by name, but for names that several have (`duplicates`)."""
+    return {name: named[0] for name, named in _by_name().items() if len(named) == 1}
+
+
+def duplicates() -> tuple[str, ...]:
+    """One line for every name that several tokenizers have: modules, files, distributions, and what to do."""
+    return tuple(_clash(named) for named in _by_name().values() if len(named) > 1)
+
+
+def _by_name() -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries():
+        found.setdefault(entry.name, []).append(entry)
+    return found
+
+
+def _clash(named: Sequence[Entry]) -> str:
+    first, all_of_them = named[0], " and ".join(f"{each.module} ({each.file}, {each.origin})" for each in named)
+    return (
+        f"two tokenizers are called {first.name!r}: {all_of_them}; uninstall one, or take the class itself: "
+        f"`from {first.module} import {first.cls.__name__}`, load(..., tokenizers={{{first.name!r}: ...}})"
+    )
 
 
 def failures() -> tuple[str, ...]:
@@ -101,16 +121,13 @@ def find(name: str) -> Entry:
     Raises:
         ConfigError: for an unknown name, with those there are and the plug-ins that failed, or one that two have.
     """
-    named = [entry for entry in entries() if entry.name == name]
+    found = _by_name()
+    named = found.get(name, [])
     if not named:
-        known = ", ".join(sorted({entry.name for entry in entries()}))
+        known = ", ".join(sorted(found))
         raise ConfigError(f"no tokenizer is called {name!r}; there are: {known}{not_imported()}")
     if len(named) > 1:
-        both = " and ".join(f"{entry.module} ({entry.file}, {entry.origin})" for entry in named)
-        raise ConfigError(
-            f"two tokenizers are called {name!r}: {both}; uninstall one, or take the class itself: "
-            f"`from {named[0].module} import {named[0].cls.__name__}`, load(..., tokenizers={{{name!r}: ...}})"
-        )
+        raise ConfigError(_clash(named))
     return named[0]
 
 
