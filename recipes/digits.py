@@ -90,15 +90,17 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
         shared(tokenizers, "text") or TextTokenizer(300), shared(tokenizers, "image") or
         ImageTokenizer(SIDE, color=False), shared(tokenizers, "sound") or SoundTokenizer(),
     )  # fmt: skip
-    _must_suit(made.image)
-    if "text" not in {tokenizer.name for tokenizer in tokenizers}:
+    known = {tokenizer.name for tokenizer in tokenizers}
+    if "text" not in known:
         made.text.fit(WORDS)
-    if "image" not in {tokenizer.name for tokenizer in tokenizers}:
+    if "image" in known:
+        _must_suit(made.image)
+    else:
         from PIL import Image
 
         made.image.fit(Image.fromarray(pixels) for pixels in train.pictures[:FITTED])
     sounds = {name: [_samples(made.sound, each) for each in part.sounds] for name, part in parts.items()}
-    if "sound" not in {tokenizer.name for tokenizer in tokenizers}:
+    if "sound" not in known:
         made.sound.fit(sounds["train"])
     parts = {name: replace(part, sounds=sounds[name]) for name, part in parts.items()}
     facts = {f"{name}_{what}": len(getattr(part, what)) for name, part in parts.items() for what in VALID}
@@ -115,8 +117,8 @@ def _must_suit(image: ImageTokenizer) -> None:
     """Raises ConfigError for pictures of a model that are of another size or kind than those of digits."""
     theirs = image.to_dict()
     if theirs["size"] != [SIDE, SIDE] or theirs["color"] or not theirs["fixed"]:
-        high, wide = theirs["size"]
-        kind = ("" if theirs["fixed"] else "up to ") + f"{wide} × {high} pixels, {'colour' if theirs['color'] else 'grey'}"
+        (high, wide), shade = theirs["size"], "colour" if theirs["color"] else "grey"
+        kind = f"{'' if theirs['fixed'] else 'up to '}{wide} × {high} pixels, {shade}"
         raise ConfigError(
             f"pictures of the model are {kind}, and those of digits {SIDE} × {SIDE}, grey: train it with --size {SIDE} "
             "--color grey, or leave --init out"

@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from seqmodal.data.digits import HIGH, LOW, RATE, SIDE, WORDS, made_digits, read
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.reading import Classifier, heard
 from seqmodal.recipes import digits
+from tokenizers_ext.image import ImageTokenizer
+from tokenizers_ext.sound import Sound
 
 
 def few() -> dict[str, digits.Digits]:
@@ -102,8 +105,12 @@ def test_what_is_not_as_published_is_named(folder: Path, name: str, content: byt
 def test_the_made_ones_are_always_the_same_and_say_what_they_are() -> None:
     parts, again = few(), few()
     np.testing.assert_array_equal(parts["train"].pictures, again["train"].pictures)
-    assert Counter(parts["train"].drawn.tolist()) == dict.fromkeys(range(10), 6)
-    assert parts["train"].pictures.any(axis=(1, 2)).all()
+    assert set(Counter(parts["train"].drawn.tolist())) == set(range(10))
+    assert Counter(parts["train"].said.tolist()) == dict.fromkeys(range(10), 6)
+    whole = made_digits()
+    train, test = ((part.pictures.reshape(len(part.pictures), -1) / 255, part.drawn) for part in whole.values())
+    assert Classifier(*train).right(*test) > 0.85
+    assert not {picture.tobytes() for picture in train[0]} & {picture.tobytes() for picture in test[0]}
     for (samples, rate), digit in zip(parts["test"].sounds, parts["test"].said.tolist(), strict=True):
         power = np.abs(np.fft.rfft(samples, 8 * len(samples)))
         hertz = np.fft.rfftfreq(8 * len(samples), 1 / rate)
@@ -162,6 +169,25 @@ def test_every_task_is_learned_and_nothing_held_back_is(monkeypatch: pytest.Monk
     evaluated = digits.corpus(digits.Config(), tokenizers=made.tokenizers, evaluated=True)
     assert list(evaluated.tokenizers) == list(made.tokenizers)
     assert {document.split for document in evaluated.documents} == {"valid"}
+
+
+def test_pictures_of_a_model_have_to_be_as_large_as_those_of_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "made_digits", few)
+    other = ImageTokenizer(32, codes=4, color=False)
+    other.fit(other.examples(np.random.default_rng(0)))
+    with pytest.raises(ConfigError, match="32 × 32 pixels, grey, and those of digits 28 × 28, grey"):
+        digits.corpus(digits.Config(), tokenizers=[other])
+
+
+@pytest.mark.parametrize("block", ["image", "sound"])
+def test_one_of_which_nothing_is_heard_is_read_wrong(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "made_digits", few)
+    made = digits.corpus(digits.Config(copies=1)).tokenizers
+    nothing = {"image": Image.new("L", (SIDE, SIDE)), "sound": Sound(np.zeros(0, np.float32), RATE)}[block]
+    monkeypatch.setattr(digits, "_from_words", lambda *how: [nothing] * 10)
+    model = SimpleNamespace(tokenizer=lambda name: next(one for one in made if one.name == name))
+    found = digits._read_right(model, digits.Config(), block, 1)
+    assert found[f"{block}_from_word"] <= 0.1 and found[f"real_{block}"] > 0.1
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

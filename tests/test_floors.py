@@ -50,9 +50,10 @@ ONLY = {
     "pytorch_lightning": set(),  # its old name: two copies of every class
     "matplotlib": {"seqmodal.show"},
     "music21": {"seqmodal.data"},
+    "sklearn": {"seqmodal.data"},
 }
 HEAVY = {"torch", "torchaudio", "lightning", "matplotlib", "PIL", "symusic", "pretty_midi", "soundfile", "music21"}
-HEAVY |= {"soxr", "tiktoken", "tokenizers"}
+HEAVY |= {"soxr", "sklearn", "tiktoken", "tokenizers"}
 # Parts that import the heavy libraries when a function needs them, not before.
 LATE = {"seqmodal", "seqmodal.config", "seqmodal.errors", "seqmodal.show", "seqmodal.tokenizers", "tokenizers_ext"}
 LATE |= {"seqmodal.cli", "seqmodal.__main__"}
