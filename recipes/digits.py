@@ -13,9 +13,9 @@ import numpy as np
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig, TrainingConfig
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.digits import SIDE, WORDS, Digits, made_digits, read_digits, varied_picture, varied_sound
-from seqmodal.data.source import given_paths
+from seqmodal.data.source import Skipped, given_paths
 from seqmodal.data.store import Store
-from seqmodal.errors import ConfigError
+from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
 from seqmodal.show.sheet import sheet
 from tokenizers_ext.image import ImageTokenizer
@@ -85,7 +85,6 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     the official test part.
     """
     parts = _digits(config)
-    train = parts["train"]
     made = _Made(
         shared(tokenizers, "text") or TextTokenizer(300), shared(tokenizers, "image") or
         ImageTokenizer(SIDE, color=False), shared(tokenizers, "sound") or SoundTokenizer(),
@@ -98,11 +97,10 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     else:
         from PIL import Image
 
-        made.image.fit(Image.fromarray(pixels) for pixels in train.pictures[:FITTED])
-    sounds = {name: [_samples(made.sound, each) for each in part.sounds] for name, part in parts.items()}
+        made.image.fit(Image.fromarray(pixels) for pixels in parts["train"].pictures[:FITTED])
+    parts, skipped = _heard(parts, made.sound)
     if "sound" not in known:
-        made.sound.fit(sounds["train"])
-    parts = {name: replace(part, sounds=sounds[name]) for name, part in parts.items()}
+        made.sound.fit(parts["train"].sounds)
     facts = {f"{name}_{what}": len(getattr(part, what)) for name, part in parts.items() for what in VALID}
 
     def documents() -> Iterator[Document]:
@@ -110,7 +108,7 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
             yield from _learned(made, parts["train"], config)
         yield from _held(made, parts["test"], "valid" if evaluated else "test")
 
-    return Corpus([made.text, made.image, made.sound], documents(), [], facts)
+    return Corpus([made.text, made.image, made.sound], documents(), skipped, facts)
 
 
 def _must_suit(image: ImageTokenizer) -> None:
@@ -129,8 +127,18 @@ def _digits(config: Config) -> dict[str, Digits]:
     return made_digits() if config.data is None else read_digits(given_paths(config.data)[0])
 
 
-def _samples(tokenizer: SoundTokenizer, sound: Any) -> Sound:
-    return tokenizer.read(sound) if isinstance(sound, Path) else Sound(*sound)
+def _heard(parts: Mapping[str, Digits], tokenizer: SoundTokenizer) -> tuple[dict[str, Digits], list[Skipped]]:
+    """The parts with their sounds read, but for those that cannot be."""
+    heard, skipped = {}, []
+    for name, part in parts.items():
+        sounds: dict[int, Sound] = {}
+        for number, sound in enumerate(part.sounds):
+            try:
+                sounds[number] = tokenizer.read(sound) if isinstance(sound, Path) else Sound(*sound)
+            except BadInput as error:
+                skipped.append(Skipped(sound, error.reason))
+        heard[name] = replace(part, sounds=list(sounds.values()), said=part.said[list(sounds)])
+    return heard, skipped
 
 
 def _learned(made: _Made, part: Digits, config: Config) -> Iterator[Document]:
@@ -232,7 +240,8 @@ def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str,
     """How often what is made from words is read right, beside how often real things are."""
     from seqmodal.evaluation.reading import Classifier, heard
 
-    tokenizer, parts = model.tokenizer(block), _digits(config)
+    tokenizer = model.tokenizer(block)
+    parts = _digits(config) if block == "image" else _heard(_digits(config), tokenizer)[0]
 
     def vectors(items: Sequence[Any]) -> np.ndarray:
         if block == "image":
@@ -241,7 +250,7 @@ def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str,
 
     def real(part: Digits) -> tuple[list[Any], np.ndarray]:
         if block == "sound":
-            return [_samples(tokenizer, each) for each in part.sounds], part.said
+            return part.sounds, part.said
         from PIL import Image
 
         return [Image.fromarray(pixels) for pixels in part.pictures], part.drawn

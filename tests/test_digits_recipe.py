@@ -22,6 +22,7 @@ from seqmodal.data.digits import HIGH, LOW, RATE, SIDE, WORDS, made_digits, read
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.reading import Classifier, heard
 from seqmodal.recipes import digits
+from seqmodal.tokenizers import tokenizer
 from tokenizers_ext.image import ImageTokenizer
 from tokenizers_ext.sound import Sound
 
@@ -177,6 +178,13 @@ def test_pictures_of_a_model_have_to_be_as_large_as_those_of_digits(monkeypatch:
     other.fit(other.examples(np.random.default_rng(0)))
     with pytest.raises(ConfigError, match="32 × 32 pixels, grey, and those of digits 28 × 28, grey"):
         digits.corpus(digits.Config(), tokenizers=[other])
+
+
+def test_a_damaged_sound_costs_no_other(folder: Path) -> None:
+    (folder / "fsdd" / "train" / "5_bob_7.wav").write_bytes(b"RIFF no more")
+    parts, (skipped,) = digits._heard(read_digits(folder), tokenizer("sound"))
+    assert skipped.path.name == "5_bob_7.wav" and "cannot be read" in skipped.reason
+    assert parts["train"].said.tolist() == [0, 7] and len(parts["train"].sounds) == 2 and len(parts["test"].sounds) == 1
 
 
 @pytest.mark.parametrize("block", ["image", "sound"])
