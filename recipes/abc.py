@@ -23,7 +23,7 @@ from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.files import Described, find_usable
 from seqmodal.data.melodies import melodies
 from seqmodal.data.signatures import read_fields, write_fields
-from seqmodal.data.source import Skipped
+from seqmodal.data.source import Skipped, partner
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
@@ -362,7 +362,7 @@ def _read_midi(path: Path, written: TranscriptTokenizer) -> tuple[Any, np.ndarra
 
 def _partner(path: Path) -> Path:
     """The MIDI file beside a tune. Raises BadInput where there is none."""
-    found = next((p for suffix in TranscriptTokenizer.suffixes if (p := path.with_suffix(suffix)).is_file()), None)
+    found = partner(path, TranscriptTokenizer.suffixes)
     if found is None:
         raise BadInput(path, "no MIDI file of the same name stands beside it", f"such as {path.stem}.mid")
     return found
