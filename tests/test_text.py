@@ -255,6 +255,12 @@ def test_long_runs(every: list[Any], text: str) -> None:
         assert own.decode(own.encode(text)) == text
 
 
+def test_a_pattern_that_cannot_be_matched_is_named() -> None:
+    own = bpe.Bpe([bytes([byte]) for byte in range(256)], bpe.CL100K_PATTERN)
+    with pytest.raises(BadInput, match="text: the pattern .* cannot be matched"):
+        own.encode(" " * MILLION + "a")
+
+
 def test_long_runs_are_cut_where_the_pattern_cuts(fitted: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(1)
     parts = ["a", "1", "!", "'s", "\t", "\x1c", "\x85", "é", " ", " " * 3, " " * 9, " " * 30, "\n" * 11, "\u3000" * 12]

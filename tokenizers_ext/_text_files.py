@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seqmodal.errors import BadInput
-from tokenizers_ext._text_bpe import BYTES, CONTROL, GPT2_PATTERN, Bpe, spelled
+from tokenizers_ext._text_bpe import BYTES, CONTROL, GPT2_PATTERN, OPENAI, Bpe, spelled
 
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 JSON, RANKS = "tokenizer.json", ".tiktoken"
-GPT2_RANKS = {"gpt2": 50256, "r50k_base": 50256, "p50k_base": 50256}
-"""Files of ranks that are used with GPT-2's pattern, and where the end of a text lies beside them."""
 HUGGING_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 MAX_BYTES, MAX_ID = 256 << 20, 1 << 22
 KINDS = f"{' or '.join(' + '.join(pair) for pair in PAIRS)}, {JSON}, or a {RANKS} file"
@@ -70,7 +70,9 @@ def _from_pair(vocab: Path, merges: Path) -> Bpe:
         if line and not (number == 1 and line.startswith("#version"))
     ]
     added = vocab.with_name("added_tokens.json")
-    return _bpe(vocab, merges, _json(vocab), pairs, GPT2_PATTERN, _json(added) if added.is_file() else {})
+    control = _json(added) if added.is_file() else {}
+    listed = [{"content": name, "id": id} for name, id in control.items()]
+    return _bpe(vocab, merges, _json(vocab), pairs, GPT2_PATTERN, listed)
 
 
 def _from_tokenizer_json(path: Path) -> Bpe:
@@ -82,7 +84,7 @@ def _from_tokenizer_json(path: Path) -> Bpe:
         raise BadInput(path, f"holds {kind or 'no model of tokens'}, expected a byte-level BPE", f"give {KINDS}")
     allowed = {
         "dropout": (None, 0, 0.0), "continuing_subword_prefix": (None, ""), "end_of_word_suffix": (None, ""),
-        "byte_fallback": (None, False),
+        "byte_fallback": (None, False), "ignore_merges": (None, True, False),
     }  # fmt: skip
     for key, values in allowed.items():
         if model.get(key) not in values:
@@ -95,11 +97,11 @@ def _from_tokenizer_json(path: Path) -> Bpe:
     listed = found.get("added_tokens") or []
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise BadInput(path, "added_tokens is no list of tokens", "copy or download it again")
-    special = {one.get("content"): one.get("id") for one in listed}
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise BadInput(path, "its model has no vocab", "copy or download it again")
-    return _bpe(path, path, vocab, pairs, _pattern(path, found.get("pre_tokenizer")), special)
+    pattern = _pattern(path, found.get("pre_tokenizer"))
+    return _bpe(path, path, vocab, pairs, pattern, listed, bool(model.get("ignore_merges")))
 
 
 def _pattern(path: Path, found: Any) -> str:
@@ -122,12 +124,14 @@ def _pattern(path: Path, found: Any) -> str:
 
 def _from_ranks(path: Path, pattern: str | None) -> Bpe:
     """A line for each token: base64, a space, its id, which is the rank of its merge."""
-    stem = path.name.removesuffix(RANKS)
-    if pattern is None and stem not in GPT2_RANKS:
+    known = OPENAI.get(path.name.removesuffix(RANKS))
+    if pattern is None and known is None:
         raise BadInput(
             path, "is a file of ranks, which does not say how text is cut into words",
-            f"give the pattern; only {', '.join(GPT2_RANKS)} are known by name",
+            f'give the pattern that belongs to it, as in TextTokenizer.load("{path.name}", pattern=r"…"); '
+            f"only {', '.join(OPENAI)} are known by name",
         )  # fmt: skip
+    pattern, special = (pattern, {}) if pattern is not None or known is None else known
     ids: dict[bytes, int] = {}
     for number, line in enumerate(_read(path).splitlines(), 1):
         if not line:
@@ -140,56 +144,115 @@ def _from_ranks(path: Path, pattern: str | None) -> Bpe:
         if not raw or raw in ids:
             raise BadInput(path, f"line {number} gives {'no bytes' if not raw else f'{raw!r} a second time'}")
         ids[raw] = id
-    return _laid_out(path, ids, {CONTROL: GPT2_RANKS[stem]} if pattern is None else {}, pattern or GPT2_PATTERN)
+    return _laid_out(path, dict(sorted(ids.items(), key=lambda one: one[1])), special, pattern)
 
 
 def _bpe(
     path: Path, merges: Path, ids: Mapping[str, Any], pairs: Iterable[tuple[int, Any]], pattern: str,
-    special: Mapping[Any, Any],
+    listed: Iterable[Mapping[str, Any]], whole: bool = False,
 ) -> Bpe:  # fmt: skip
-    """Tokens that merges make, in order; every other token is a control token, which no text becomes."""
+    """Tokens that merges make, in order, and added ones; every other token is a control token, which no text becomes.
+
+    Args:
+        listed: added tokens, as a tokenizer.json has them.
+        whole: a word that is a token is not merged (`ignore_merges`), so that a token needs no merge to be text.
+    """
     for name, id in ids.items():
         _check_id(path, name, id)
-    made: dict[bytes, int] = {bytes([byte]): ids[name] for name, byte in BYTES.items() if name in ids}
-    kept: list[tuple[str, str]] = []
-    last = -1
+    special, added = _added(path, ids, listed)
+    made = dict.fromkeys(sorted(ids.keys() & BYTES.keys(), key=ids.__getitem__))
+    kept: dict[tuple[str, str], str] = {}
+    last = ""
     for number, pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise BadInput(merges, f"merge {number} is {str(pair)[:40]!r}, expected two tokens")
         left, right = pair
-        try:
-            token, id = spelled(left + right), ids[left + right]
-        except KeyError as error:
-            raise BadInput(merges, f"merge {number} makes {left + right!r}, no token of {path.name}") from error
-        if id <= last:
-            raise BadInput(merges, f"merge {number} makes the id {id} after {last}; ids must rise with the merges")
-        if left not in ids or right not in ids:
+        token = left + right
+        if token not in ids or not set(token) <= BYTES.keys():
+            raise BadInput(merges, f"merge {number} makes {token!r}, no token of {path.name}")
+        if left not in ids or right not in ids or not (left and right):
             raise BadInput(merges, f"merge {number} is of {left!r} and {right!r}, not both tokens of {path.name}")
-        made[token] = last = id
-        kept.append((left, right))
-    _check_reached(merges, ids, kept)
-    text = {token for token in ids if token in BYTES or set(token) <= BYTES.keys() and spelled(token) in made}
-    control = {name: id for name, id in ids.items() if name not in text} | {
-        name: id for name, id in special.items() if name not in text
-    }
-    return _laid_out(path, made, control, pattern)
+        if (left, right) in kept:
+            raise BadInput(merges, f"merge {number} of {left!r} and {right!r} is there a second time")
+        if token not in made or token == last:  # a token has one rank; one more merge, after others, is never reached
+            kept[left, right] = last = token
+        made[token] = None
+    found = {name for each in added for name, id in each.items() if id is not None}
+    if whole:
+        others = sorted(ids.keys() - special.keys() - {CONTROL})
+        made |= dict.fromkeys(name for name in others if name and set(name) <= BYTES.keys())
+    _check_reached(merges, ids, list(kept), made, whole)
+    text = made.keys() | found
+    control = {name: id for name, id in [*ids.items(), *special.items()] if name not in text}
+    return _laid_out(path, {spelled(name): ids[name] for name in made}, control, pattern, added if found else ())
 
 
-def _check_reached(path: Path, ids: Mapping[str, int], pairs: list[tuple[str, str]]) -> None:
-    """Each merge is the one that its token comes to: then to merge by the ranks of tokens, as tiktoken does, is to
-    merge by the list of pairs."""
+def _added(
+    path: Path, ids: Mapping[str, int], listed: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, int], list[dict[str, int | None]]]:
+    """Control tokens among the added ones, and all of them as `Bpe.added`: Hugging Face's library looks for those that
+    are not `normalized` first. One that it would number or find otherwise than `Bpe` does is refused."""
+    special: dict[str, int] = {}
+    passes: list[dict[str, int | None]] = [{}, {}]
+    last = len(ids) - 1
+    for one in listed:
+        name, id = one.get("content"), one.get("id")
+        if not isinstance(name, str) or name.encode("utf-8", "replace").decode() != name:
+            raise BadInput(path, f"an added token is {name!r}, expected text")
+        _check_id(path, name, id)
+        if not name:  # the library leaves it out
+            continue
+        if name in passes[0] or name in passes[1]:
+            raise BadInput(path, f"the added token {name!r} is there a second time")
+        expected = ids.get(name, last + 1)
+        last = max(last, expected)
+        text = one.get("special") is False and name != CONTROL  # the end of a text is none, whatever the file says
+        passes[bool(one.get("normalized"))][name] = id if text else None
+        if not text:
+            special[name] = id
+            continue
+        for option in ("lstrip", "rstrip", "single_word"):
+            if one.get(option):
+                raise BadInput(path, f"the added token {name!r} has {option}, which is not known here")
+        if id != expected:
+            raise BadInput(path, f"the added token {name!r} has the id {id}; Hugging Face's library gives {expected}")
+    return special, [each for each in passes if each]
+
+
+def _check_reached(
+    path: Path, ids: Mapping[str, int], pairs: list[tuple[str, str]], made: Iterable[str], whole: bool
+) -> None:
+    """Raise where to merge by the ranks of tokens, as tiktoken does, would not be to merge by the list of pairs.
+
+    It is where the bytes of each token come to it: what is merged within a longer word is what would be merged if they
+    were alone, so that the last pair is always the same. Where words that are tokens are not merged, they may also come
+    to three parts or more: then no two neighbours in any word make that token.
+    """
     from tokenizers.models import BPE
 
     model = BPE(dict(ids), pairs)
-    for left, right in pairs:
-        if len(model.tokenize(left + right)) != 1:
-            raise BadInput(path, f"the merge of {left!r} and {right!r} is never reached", "the merges are damaged")
+    for token in made:
+        parts = [part.value for part in model.tokenize(token)]
+        if len(parts) > 1 and not whole:
+            raise BadInput(
+                path, f"the token {token!r} is never reached by its first merges, but is {' + '.join(parts)}",
+                "the merges are damaged",
+            )  # fmt: skip
+        if len(parts) == 2:
+            raise BadInput(
+                path, f"no merge of {parts[0]!r} and {parts[1]!r} makes {token!r}, which is a token",
+                "encoding is by a rank for each token, which would merge them",
+            )  # fmt: skip
 
 
-def _laid_out(path: Path, ids: Mapping[bytes, int], special: Mapping[Any, Any], pattern: str) -> Bpe:
-    """Tokens in order of their ids, which may leave some out; every byte must have one."""
+def _laid_out(
+    path: Path, ids: Mapping[bytes, int], special: Mapping[Any, Any], pattern: str,
+    added: Sequence[Mapping[str, int | None]] = (),
+) -> Bpe:  # fmt: skip
+    """Tokens, given in order of their merges, by their ids, which may leave some out; every byte must have one."""
+    cut = {name.encode(): id for each in added for name, id in each.items() if id is not None}
     names: dict[int, Any] = {}
-    for name, id in [*ids.items(), *special.items()]:
+    for name, id in [*ids.items(), *special.items(), *cut.items()]:
         _check_id(path, name, id)
         if not isinstance(name, str | bytes) or names.setdefault(id, name) != name:
             raise BadInput(path, f"the id {id} is given to {names.get(id)!r} and to {name!r}")
@@ -201,9 +264,11 @@ def _laid_out(path: Path, ids: Mapping[bytes, int], special: Mapping[Any, Any], 
             "give a byte-level BPE; only that can encode any text",
         )  # fmt: skip
     tokens = [b""] * (max(names) + 1)
-    for token, id in ids.items():
-        tokens[id] = token
-    return Bpe(tokens, pattern, special)
+    for id, name in names.items():
+        tokens[id] = name if isinstance(name, bytes) else b""
+    order = list(ids.values())
+    plain = order == [id for id, token in enumerate(tokens) if token]
+    return Bpe(tokens, pattern, special, added, None if plain else np.array(order, np.int32))
 
 
 def _check_id(path: Path, name: Any, id: Any) -> None:

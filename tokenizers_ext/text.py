@@ -108,12 +108,13 @@ class TextTokenizer(_Text):
         """From files of GPT-2 or of its kind; the ids are theirs. Nothing is downloaded.
 
         A control token such as GPT-2's `<|endoftext|>` (50256) has its id, but no text becomes it and it stands for no
-        text: lay a vocabulary's bos and eos on it (`Vocabulary.single`, with `end_of_text`).
+        text: lay a vocabulary's bos and eos on it (`Vocabulary.single`, with `end_of_text`). An added token that a
+        tokenizer.json does not call special is text, and encoded as Hugging Face's library does.
 
         Args:
             path: a folder or a file: encoder.json and vocab.bpe, vocab.json and merges.txt, a .tiktoken file of ranks,
                 or a tokenizer.json.
-            pattern: regular expression of words, for a .tiktoken file that is not GPT-2's, r50k's or p50k's.
+            pattern: regular expression of words, for a .tiktoken file whose name is none of OpenAI's.
             errors: as above.
 
         Raises:
@@ -173,7 +174,8 @@ class TextTokenizer(_Text):
         plain: dict[str, Any] = {"vocab_size": self._wanted, "errors": self.errors}
         if self._bpe is None:
             return plain
-        tokens = self._bpe.tokens
+        tokens, order = self._bpe.tokens, self._bpe.order
+        plain |= ({"added": self._bpe.added} if self._bpe.added else {}) | ({} if order is None else {"order": order})
         return plain | {
             "pattern": self._bpe.pattern,
             "special": self._bpe.special,
@@ -188,7 +190,7 @@ class TextTokenizer(_Text):
             ends = np.cumsum(d["lengths"]).tolist()
             whole = np.asarray(d["tokens"], np.uint8).tobytes()
             tokens = [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-            new._bpe = Bpe(tokens, d["pattern"], d["special"])
+            new._bpe = Bpe(tokens, d["pattern"], d["special"], d.get("added", ()), d.get("order"))
         return new
 
 
