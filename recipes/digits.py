@@ -198,8 +198,9 @@ def _some(part: Digits, pictures: np.ndarray, sounds: np.ndarray) -> Digits:
 
 def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path) -> dict[str, float]:
     """Shares of the test part whose word is found, from features and from ids; shares of pictures and sounds made from
-    words that a small classifier, trained on the real training part alone, reads as that word, beside its own shares on
-    the real test part as it is and after the tokenizer's round trip; nats a token of each modality.
+    words, and from each other, that a small classifier, trained on the real training part alone, reads as that word,
+    beside its own shares on the real test part as it is and after the tokenizer's round trip; nats a token of each
+    modality.
     """
     from seqmodal.evaluation.likelihood import likelihood_of
 
@@ -228,20 +229,35 @@ def _words_found(model: Any, held: Store) -> dict[str, float]:
     return shares
 
 
-def _from_words(model: Any, config: Config, block: str, count: int) -> list[Any]:
-    """`count` items of a block made from each word in turn."""
-    word = [Segment.of(model.tokenizer("text"), WORDS[digit], **GIVEN) for digit in range(10) for _ in range(count)]
+def _words(made: _Made, count: int) -> list[tuple[Segment, int]]:
+    """Each word `count` times, and its digit."""
+    return [(made.word(digit, **GIVEN), digit) for digit in range(10) for _ in range(count)]
+
+
+def _others(made: _Made, part: Digits, block: str, most: int) -> list[tuple[Segment, int]]:
+    """Real sounds where pictures are to be made, and pictures where sounds are, at most so many, evenly taken."""
+    items, digits = (part.sounds, part.said) if block == "image" else (part.pictures, part.drawn)
+    every, read = -(-len(items) // most), made.said if block == "image" else made.picture
+    return [
+        (read(item, features=True, **GIVEN), digit)
+        for item, digit in zip(items[::every], digits[::every].tolist(), strict=True)
+    ]
+
+
+def _made_from(model: Any, config: Config, block: str, given: Sequence[Segment]) -> list[Any]:
+    """An item of a block made from each of what is given."""
     how = {"temperature": config.sampling.temperature, "top_p": config.sampling.top_p, "seed": config.training.seed}
     guidance = None if config.guidance == 1 else config.guidance
-    return [one.item for one in model.sample_each([[one] for one in word], to=block, guidance=guidance, **how)]
+    return [one.item for one in model.sample_each([[one] for one in given], to=block, guidance=guidance, **how)]
 
 
 def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str, float]:
-    """How often what is made from words is read right, beside how often real things are."""
+    """How often what is made from words and from real sounds or pictures is read right, beside how often real things
+    are."""
     from seqmodal.evaluation.reading import Classifier, heard
 
-    tokenizer = model.tokenizer(block)
-    parts = _digits(config) if block == "image" else _heard(_digits(config), tokenizer)[0]
+    made, tokenizer = _tokenizers(model), model.tokenizer(block)
+    parts = _heard(_digits(config), made.sound)[0]
 
     def vectors(items: Sequence[Any]) -> np.ndarray:
         if block == "image":
@@ -255,26 +271,38 @@ def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str,
 
         return [Image.fromarray(pixels) for pixels in part.pictures], part.drawn
 
+    def right(asked: Sequence[tuple[Segment, int]]) -> float:
+        items = _made_from(model, config, block, [given for given, _ in asked])
+        there = [number for number, item in enumerate(items) if block == "image" or len(item.samples)]
+        if not there:
+            return 0.0
+        labels = np.array([asked[number][1] for number in there])
+        return classifier.right(vectors([items[number] for number in there]), labels) * len(there) / len(items)
+
     (items, digits), (test, labels) = real(parts["train"]), real(parts["test"])
     classifier = Classifier(vectors(items), digits, epochs=6 if block == "image" else 30)
-    made, asked = _from_words(model, config, block, count), np.repeat(np.arange(10), count)
-    heard_as = [index for index, item in enumerate(made) if block == "image" or len(item.samples)]
-    right = 0.0
-    if heard_as:
-        share = classifier.right(vectors([made[index] for index in heard_as]), asked[heard_as])
-        right = share * len(heard_as) / len(made)
     back = [tokenizer.decode(tokenizer.encode(item)) for item in test]
     return {
-        f"{block}_from_word": right,
+        f"{block}_from_word": right(_words(made, count)),
+        f"{block}_from_{'sound' if block == 'image' else 'image'}": right(
+            _others(made, parts["test"], block, 10 * count)
+        ),
         f"real_{block}": classifier.right(vectors(test), labels),
         f"real_{block}_after_round_trip": classifier.right(vectors(back), labels),
     }
 
 
+def _tokenizers(model: Any) -> _Made:
+    return _Made(*(model.tokenizer(name) for name in ("text", "image", "sound")))
+
+
 def show(model: Any, config: Config, folder: Path, step: int) -> list[Path]:
     """A sheet of pictures, ten of each word in a row, and a sound that counts from zero to nine."""
-    pictures = _from_words(model, config, "image", 10)
-    sounds, tokenizer = _from_words(model, config, "sound", 1), model.tokenizer("sound")
+    made, tokenizer = _tokenizers(model), model.tokenizer("sound")
+    pictures, sounds = (
+        _made_from(model, config, block, [given for given, _ in _words(made, count)])
+        for block, count in (("image", 10), ("sound", 1))
+    )
     pause = np.zeros(tokenizer.sample_rate // 5, np.float32)
     counted = np.concatenate([part for sound in sounds for part in (sound.samples, pause)])
     heard = folder / f"step_{step:06}.wav"
