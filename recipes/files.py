@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from seqmodal.config import RecipeConfig
 from seqmodal.data.corpus import Corpus, shared
@@ -19,7 +18,7 @@ from seqmodal.errors import ConfigError
 from seqmodal.sequence import Document, Segment
 from seqmodal.tokenizers import tokenizer
 from seqmodal.tokenizers.protocol import Fittable, Readable, Showable, Timed, Writable
-from seqmodal.tokenizers.registry import entries, find
+from seqmodal.tokenizers.registry import entries, find, options_of
 
 FITTED = 4000
 """Files that a tokenizer is fitted on, at most: evenly taken from the training part."""
@@ -39,9 +38,7 @@ class Config(RecipeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.means_nothing("files of any kind, whose samples are compared with nothing", "sampling.count")
-        for option in self.options:
-            if "=" not in option:
-                raise ConfigError(f"options has {option!r}; an option is NAME=VALUE, such as bins=64")
+        options_of(self.options)
 
 
 def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = False) -> Corpus:
@@ -119,11 +116,7 @@ def _tokenizer(config: Config) -> Any:
     if not config.tokenizer:
         known = sorted({entry.name for entry in entries()})
         raise ConfigError(f"give --tokenizer a name; there are: {', '.join(known)}")
-    try:
-        options = {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in config.options)}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the options {' '.join(config.options)} hold a value that is no YAML: {error}") from error
-    made = tokenizer(config.tokenizer, **options)
+    made = tokenizer(config.tokenizer, **options_of(config.options))
     if not isinstance(made, Readable):
         raise ConfigError(f"the tokenizer {config.tokenizer} reads no files; it needs `suffixes` and `read`")
     if not isinstance(made, Timed):

@@ -143,6 +143,7 @@ def test_help_of_train_names_its_flags(cli: Cli) -> None:
         ("tokenizers list", "check NAME"),
         ("tokenizers check", "midi, band"),
         ("tokenizers check midy", "there are: band, "),
+        ("tokenizers check ./mine.py", "docs/new-modality.md"),
     ],
 )
 def test_a_wrong_word_ends_with_2_and_tells_what_is_right(cli: Cli, words: str, told: str) -> None:
@@ -229,6 +230,10 @@ def test_tokenizers_are_listed_and_checked(cli: Cli, base: Path, tmp_path: Path)
     assert {"midi", "band"} <= {line.split()[0] for line in listed.out.splitlines()}
     said = cli("tokenizers", "check", "midi", base / "midi" / "0.mid")
     assert said.code == 0 and "midi keeps all laws" in said.out
+    said = cli("tokenizers", "check", "series", "bins=4")
+    assert said.code == 0 and "series keeps all laws" in said.out
+    said = cli("tokenizers", "check", "series", "bin=4")
+    assert said.code == 2 and "unexpected keyword argument 'bin'" in said.err
     said = cli("tokenizers", "check", "midi", tmp_path / "none.mid")
     assert said.code == 1 and "none.mid: No such file" in said.err and not said.out
     said = cli("tokenizers", "check", "tags", tmp_path / "none.txt")

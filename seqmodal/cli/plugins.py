@@ -9,19 +9,21 @@ from seqmodal.errors import ConfigError, SeqmodalError
 
 
 def tokenizers(given: list[str]) -> None:
-    """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [FILES…]`."""
+    """`seqmodal tokenizers`, `seqmodal tokenizers check NAME [OPTION=VALUE…] [FILES…]`."""
     if "-h" in given or "--help" in given:
-        print("usage: seqmodal tokenizers                        list them")
-        print("       seqmodal tokenizers check NAME [FILES…]    does it keep the laws of a tokenizer?")
+        print("usage: seqmodal tokenizers                                       list them")
+        print("       seqmodal tokenizers check NAME [OPTION=VALUE…] [FILES…]   does it keep the laws of a tokenizer?")
         return
     from seqmodal.tokenizers import available, check, failures
     from seqmodal.tokenizers import tokenizer as build
-    from seqmodal.tokenizers.registry import duplicates
+    from seqmodal.tokenizers.registry import duplicates, options_of
 
     if given and given[0] == "check":
         if len(given) < 2:
             raise ConfigError("tokenizers check needs a name; there are: " + ", ".join(available()))
-        found = check(build(given[1]), files=[Path(name) for name in given[2:]])
+        options = [word for word in given[2:] if "=" in word and not Path(word).exists()]
+        files = [Path(word) for word in given[2:] if word not in options]
+        found = check(build(given[1], **options_of(options)), files=files)
         for failure in found:
             print(failure)
         if found:
@@ -29,7 +31,8 @@ def tokenizers(given: list[str]) -> None:
         print(f"{given[1]} keeps all laws of a tokenizer")
         return
     if given:
-        raise ConfigError(f"tokenizers takes no {given[0]!r}; there is: seqmodal tokenizers [check NAME [FILES…]]")
+        check_one = "seqmodal tokenizers check NAME [OPTION=VALUE…] [FILES…]"
+        raise ConfigError(f"tokenizers takes no {given[0]!r}; there are: seqmodal tokenizers, {check_one}")
     for entry in available().values():
         print(f"{entry.name:10}  {entry.summary}  [{entry.origin}]")
     for line in (*duplicates(), *failures()):

@@ -125,7 +125,8 @@ def find(name: str) -> Entry:
     named = found.get(name, [])
     if not named:
         known = ", ".join(sorted(found))
-        raise ConfigError(f"no tokenizer is called {name!r}; there are: {known}{not_imported()}")
+        install = "; a file is found once it is installed: see docs/new-modality.md" if name.endswith(".py") else ""
+        raise ConfigError(f"no tokenizer is called {name!r}; there are: {known}{install}{not_imported()}")
     if len(named) > 1:
         raise ConfigError(_clash(named))
     return named[0]
@@ -154,6 +155,19 @@ def tokenizer(name: Any, **options: Any) -> Any:
         raise ConfigError(f"tokenizer {name!r}: {error}") from error
     except Exception as error:  # whatever a stranger's class does, such as to import what is not installed
         raise ConfigError(f"tokenizer {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def options_of(given: Sequence[str]) -> dict[str, Any]:
+    """Options of a constructor from NAME=VALUE, values as in YAML. Raises ConfigError."""
+    import yaml
+
+    for one in given:
+        if "=" not in one:
+            raise ConfigError(f"options has {one!r}; an option is NAME=VALUE, such as bins=64")
+    try:
+        return {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in given)}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the options {' '.join(given)} hold a value that is no YAML: {error}") from error
 
 
 def _object(given: Any, options: Mapping[str, Any]) -> Any:
