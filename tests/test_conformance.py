@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from fuzz import cheaper, ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import Digits, Palette, Rising
+from toy import Digits, Grid, Palette, Rising
 
 from seqmodal.errors import BadInput, ConfigError, NotFitted
 from seqmodal.tokenizers import available, check, tokenizer
 from seqmodal.tokenizers.conformance import fuzz, random_ids
+from tokenizers_ext.text import ByteTokenizer
 
 
 @pytest.mark.parametrize("name", sorted(available()))
@@ -53,7 +55,7 @@ def test_random_ids_are_told_by_seed_and_number() -> None:
     assert not list(fuzz(Partial(), range(50), 3, decode=list))
 
 
-@pytest.mark.parametrize("own", [Digits(), Palette()], ids=["digits", "palette"])
+@pytest.mark.parametrize("own", [Digits(), Palette(), Grid()], ids=["digits", "palette", "grid"])
 def test_the_toys_keep_the_laws(own: Any) -> None:
     assert check(own) == []
 
@@ -244,9 +246,90 @@ class Unmeasured(Palette):
         raise RuntimeError("no measure")
 
 
+class Ragged(Grid):
+    """Features of one item are wider than those of another."""
+
+    def features(self, item: Any) -> np.ndarray:
+        return np.ones((2, item.size), np.float32)
+
+    def examples(self, rng: np.random.Generator) -> list[np.ndarray]:
+        return [rng.random((rows, self.wide)) for rows in (1, 2)]
+
+
+class Vast(Grid):
+    def features(self, item: Any) -> np.ndarray:
+        return super().features(item) * 1e6
+
+
+class Flat(Grid):
+    def features(self, item: Any) -> np.ndarray:
+        return super().features(item).ravel()
+
+
+class Moving(Grid):
+    """Places are counted from the end."""
+
+    def coordinates(self, ids: np.ndarray) -> np.ndarray:
+        return super().coordinates(ids)[::-1]
+
+
+class Placeless(Grid):
+    def coordinates(self, ids: np.ndarray) -> np.ndarray:
+        return super().coordinates(ids)[1:]
+
+
+class Overlong(Digits):
+    def duration(self, ids: np.ndarray) -> float:
+        return len(ids) / 10
+
+    def trim(self, ids: np.ndarray, seconds: float) -> np.ndarray:
+        return ids[: int(seconds * 10) + 1]
+
+
+class Mumbling(ByteTokenizer):
+    def stream(self) -> Any:
+        return SimpleNamespace(push=lambda ids: "", end=lambda: "")
+
+
+class Wild(Digits):
+    def augment(self, ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.append(ids, self.vocab_size)
+
+
+class Stuck(Digits):
+    """Once a nine has come, nothing may follow."""
+
+    def grammar(self) -> Any:
+        class Last(Rising):
+            over = False
+
+            def mask(self) -> np.ndarray:
+                return super().mask() & (not self.over)
+
+            def advance(self, id: int) -> None:
+                self.over = self.over or id == 9
+
+        return Last(self.vocab_size)
+
+
+class Miscounted(Digits):
+    def effects(self) -> np.ndarray:
+        return np.full((self.vocab_size, 1), 2, np.int8)
+
+
 @pytest.mark.parametrize(
     ("own", "law"),
     [
+        (Ragged(), "features are finite rows of one width"),
+        (Vast(), "features are finite rows of one width"),
+        (Flat(), "features are finite rows of one width"),
+        (Moving(), "coordinates say where each id lies"),
+        (Placeless(), "coordinates say where each id lies"),
+        (Overlong(), "trim keeps to the seconds"),
+        (Mumbling(), "a stream gives what decode gives"),
+        (Wild(), "augment gives ids"),
+        (Stuck(), "the grammar always allows something"),
+        (Miscounted(), "effects are counted"),
         (Random(), "encode is deterministic"),
         (Beyond(), "ids are in range"),
         (Square(), "ids are integers of one axis"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.errors import BadInput, ConfigError, NotFitted
+from seqmodal.tokenizers.laws import LAWS
 from seqmodal.tokenizers.protocol import METHODS, Distorting, Exemplary, Fittable, Grammatical, Readable, Tokenizer
 from seqmodal.tokenizers.saved import fingerprint, rebuilt
 
@@ -55,6 +56,7 @@ def check(tokenizer: Tokenizer[Any], files: Sequence[Path] = (), runs: int = 100
     for on, item in [*((f"example {number}", item) for number, item in enumerate(own)), *given.items()]:
         kit.item(item, str(on))
     kit.known_again()
+    kit.abilities()
     if isinstance(tokenizer, Readable):
         kit.rubbish(tokenizer, rng)
     return [*kit.failures, *fuzz(tokenizer, range(runs), seed)]
@@ -107,10 +109,15 @@ def _examples(tokenizer: Tokenizer[Any], rng: np.random.Generator) -> list[Any]:
     return list(tokenizer.examples(rng)) if isinstance(tokenizer, Exemplary) else []
 
 
+def _all(law: Callable[..., Iterable[tuple[str, str]]], *what: Any) -> list[tuple[str, str]]:
+    return list(law(*what))
+
+
 class _Kit:
     def __init__(self, tokenizer: Tokenizer[Any]) -> None:
         self.tokenizer = tokenizer
         self.failures: list[Failure] = []
+        self.encoded: dict[str, tuple[Any, np.ndarray]] = {}
 
     def attempt(self, law: str, on: str, call: Callable[[], Any]) -> Any:
         """What `call` returns; an exception breaks the law, and gives None."""
@@ -191,6 +198,7 @@ class _Kit:
         if len(ids) and not 0 <= ids.min() <= ids.max() < t.vocab_size:
             how = f"{ids.min()} to {ids.max()} reach beyond 0 to {t.vocab_size - 1}"
             return self.expect("ids are in range", on, False, how)
+        self.encoded[on] = item, ids
         again = self.attempt("encode is deterministic", on, lambda: np.asarray(t.encode(item)))
         self.expect("encode is deterministic", on, again is not None and np.array_equal(ids, again), "two calls differ")
         saved = self.attempt("from_dict rebuilds", on, lambda: np.asarray(rebuilt(t).encode(item)))
@@ -202,6 +210,13 @@ class _Kit:
         self.round_trip(item, ids, back, on)
         if isinstance(t, Grammatical):
             self.attempt("the grammar accepts what encode gives", on, lambda: self.grammar(ids, on))
+
+    def abilities(self) -> None:
+        """The laws of what it does beside."""
+        for law, (ability, broken) in LAWS.items():
+            if isinstance(self.tokenizer, ability):
+                found = self.attempt(law, "its items", partial(_all, broken, self.tokenizer, self.encoded)) or []
+                self.failures += [Failure(law, on, how) for on, how in found]
 
     def known_again(self) -> None:
         """A model folder takes it for what it was when it was saved."""
