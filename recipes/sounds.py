@@ -22,6 +22,8 @@ from seqmodal.errors import ConfigError
 from seqmodal.sequence import Document, Segment
 from tokenizers_ext.sound import Sound, SoundTokenizer
 
+SLOWEST = 2500
+"""Samples a second at least: a frame has to see more of them than there are bands."""
 MADE = 600
 """Sounds of the built-in corpus."""
 FITTED = 2000
@@ -46,6 +48,8 @@ class Config(RecipeConfig):
         super().__post_init__()
         if not 0.1 <= self.longest < float("inf"):
             raise ConfigError(f"longest is {self.longest}; it is in seconds, at least 0.1")
+        if self.sample_rate < SLOWEST:
+            raise ConfigError(f"sample_rate is {self.sample_rate}; it must be at least {SLOWEST}, for 40 bands of 32 ms")
         self.means_nothing("sounds", "sampling.count")
         self.tokenizer()
 

@@ -201,7 +201,7 @@ def test_a_run_is_evaluated_on_other_sounds_and_gone_on_from(run: Path, folder: 
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sample_rate=100"):
+    with pytest.raises(ConfigError, match="sample_rate is 100; it must be at least 2500"):
         Config(sample_rate=100)
     with pytest.raises(ConfigError, match="longest is 0"):
         Config(longest=0)

@@ -28,6 +28,8 @@ from tokenizers_ext.text import ByteTokenizer, TextTokenizer, lines, pieces
 
 CORPUS = "\n".join(sorted(topics.values()))[:60_000]
 SAMPLE = CORPUS[:3000] + " naïve 日本語 <|endoftext|> 12345  \n\n x"
+PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "gpt2_bpe"
+"""OpenAI's own files, where they are."""
 
 
 @pytest.fixture(scope="module")
@@ -485,3 +487,11 @@ def test_a_large_file_is_read_in_constant_memory(tmp_path: Path, monkeypatch: py
         ByteTokenizer().read(path)
     with pytest.raises(BadInput, match="a line has more than 8,388,608"):
         list(lines(path))
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="GPT-2's published files are not here")
+def test_the_published_files_of_gpt2() -> None:
+    published = TextTokenizer.load(PUBLISHED)
+    assert published.vocab_size == 50257
+    assert published.encode("Hello, world").tolist() == [15496, 11, 995]
+    assert published.decode(published.encode(SAMPLE)) == SAMPLE
