@@ -49,7 +49,7 @@ class Config(RecipeConfig):
         if not 0.1 <= self.longest < float("inf"):
             raise ConfigError(f"longest is {self.longest}; it is in seconds, at least 0.1")
         if self.sample_rate < SLOWEST:
-            raise ConfigError(f"sample_rate is {self.sample_rate}; it must be at least {SLOWEST}, for 40 bands of 32 ms")
+            raise ConfigError(f"sample_rate is {self.sample_rate}; it must be at least {SLOWEST}, for 40 bands")
         self.means_nothing("sounds", "sampling.count")
         self.tokenizer()
 
