@@ -22,14 +22,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--tunes", type=int, default=50, help="that are judged, at most")
     args = parser.parse_args()
     run = args.out / "run"
     if not (run / "judged.json").is_file():
         how = TrainingConfig(minutes=args.minutes, threads=args.threads, batch_size=12)
-        shape = {"d_model": args.width, "num_layers": args.layers, "num_heads": max(1, args.width // 64)}
+        shape = {
+            "d_model": args.width, "num_layers": args.layers, "num_heads": args.heads, "dropout": args.dropout
+        }  # fmt: skip
         seqmodal.train(
             "abc", data=str(args.nottingham), out=run, model=shape, training=vars(how), sampling={"count": args.tunes}
         )
