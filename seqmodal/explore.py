@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqmodal.model import Candidate, Model
-from seqmodal.prompt import prompt_ids
+from seqmodal.prompt import prompt_ids, prompt_tokenizer
 
 END = "(end of the text)"
 
@@ -25,7 +25,7 @@ def explore(
 
     Args:
         model: of text.
-        prompt: as for `Model.sample`.
+        prompt: as for `Model.sample`; of another kind, such as a picture, it is what the text is made of.
         console: where to show them.
         ask: puts a question and returns the answer; EOFError is taken for leaving.
         count: how many tokens.
@@ -34,10 +34,13 @@ def explore(
     Raises:
         ConfigError: for a model that makes no text.
     """
-    tokenizer = model.maker(to)
+    tokenizer, given = model.maker(to), []
+    source = prompt_tokenizer(model.tokenizers, prompt, tokenizer)
+    if source is not tokenizer:
+        given, prompt = [model.read(source, prompt)], None
     ids = prompt_ids(tokenizer, prompt, None)
     while True:
-        found = model.next(ids, count, to=to)
+        found = model.next(ids, count, given=given, to=to)
         console.print(Text(tokenizer.decode(ids)), soft_wrap=True)
         console.print(table(found))
         picked = None if ask is None else _picked(found, ask, console)

@@ -230,6 +230,9 @@ def test_each_is_made_from_each_on_the_command_line(
     said = ["generate", str(run), "--prompt", "seven", "--to", "sound", "--out", str(sound), "--guidance", "2"]
     assert not main([*said, "--seed", "1"])
     assert sound.is_file()
+    capsys.readouterr()
+    assert not main(["next", str(run), "--prompt", str(picture), "--to", "text"])
+    assert capsys.readouterr().out.count("%") >= 10
     assert not main(["generate", str(run), "--prompt", str(sound), "--to", "image", "--out", str(other), "--seed", "1"])
     assert Image.open(other).size == (SIDE, SIDE)
     capsys.readouterr()

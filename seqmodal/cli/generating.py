@@ -78,7 +78,8 @@ class Next:
     run: RunFolder
     """A run folder, a model folder, or a folder of GPT-2 with its tokenizer."""
     prompt: str | None = None
-    """The text so far, or a text file that is there; by default from nothing."""
+    """The text so far, or a text file that is there; or what the text is made of, such as a picture. By default from
+    nothing."""
     to: str | None = None
     """Of a model with several vocabularies of text: which."""
 

@@ -241,6 +241,9 @@ class Model:
         if count < 1:
             raise ConfigError(f"count is {count}; it must be at least 1")
         tokenizer = self._of_text(to)
+        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
+        if source is not tokenizer:
+            given, prompt = (*given, self.read(source, prompt)), None
         ids = prompt_ids(tokenizer, prompt, None)
         return candidates(self, tokenizer, ids, self.start(tokenizer, ids, given), count)
 
