@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig
-from seqmodal.data.abc import Bar, align, read_bars, split_tunes
+from seqmodal.data.abc import TEMPI, Bar, align, read_bars, split_tunes
 from seqmodal.data.cache import cache_folder, made_once
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.files import Described, find_usable
@@ -199,7 +199,7 @@ def to_midi(model: Any, config: Config, tune: str) -> Any:
     bars = read_bars(tune, "the tune")
     runs = list(_runs(bars, [0] * len(bars), config.bars, config.bars, follow=False))
     made = _to_ids(model, [_header_and_text(bars[first:last]) for first, last in runs])
-    tempo = float(bars[0].tempo or TEMPO)
+    tempo = float(next((bar.tempo for bar in bars if bar.tempo), TEMPO))
     midi, step = pretty_midi.PrettyMIDI(resolution=480, initial_tempo=tempo), 60 / tempo / QUARTER
     piano, written, at = pretty_midi.Instrument(0), model.tokenizer("transcript"), 0
     headers = []
@@ -229,7 +229,8 @@ def to_abc(model: Any, config: Config, path: Path) -> str:
     parts = [written.window(ids, at, at + size, ends=True) for at in range(0, max(1, steps), size)]
     body = "\n".join(_to_text(model, [(header, part) for part in parts]))
     tempo = float(midi.get_tempo_changes()[1][0])
-    return f"X:1\nT:{path.stem}\nQ:1/4={round(tempo, 2):g}\n{header}{body}\n"
+    said = f"Q:1/4={round(tempo, 2):g}\n" if TEMPI[0] <= tempo <= TEMPI[1] else ""
+    return f"X:1\nT:{path.stem}\n{said}{header}{body}\n"
 
 
 def melody_files() -> Path:

@@ -137,6 +137,8 @@ def _heard(parts: Mapping[str, Digits], tokenizer: SoundTokenizer) -> tuple[dict
                 sounds[number] = tokenizer.read(sound) if isinstance(sound, Path) else Sound(*sound)
             except BadInput as error:
                 skipped.append(Skipped(sound, error.reason))
+        if not sounds:
+            raise BadInput(skipped[-1].path.parent, f"no sound of {len(part.sounds)} can be read", skipped[-1].reason)
         heard[name] = replace(part, sounds=list(sounds.values()), said=part.said[list(sounds)])
     return heard, skipped
 

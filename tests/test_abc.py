@@ -43,6 +43,11 @@ def texts(body: str, head: str = HEAD) -> list[str]:
         ("|:A|1B:|2C||D|1E:|2F|]", ["A", "B", "A", "C", "D", "E", "D", "F"]),
         ("A|1B:|2C||D:|", ["A", "B", "A", "C", "D", "D"]),
         ("A||B:|", ["A", "B", "A", "B"]),
+        ("|:A|1B:|2C|D:|", ["A", "B", "A", "C", "D", "D"]),
+        ("|:A|1B:|2C|D|1E:|2F|]", ["A", "B", "A", "C", "D", "E", "D", "F"]),
+        ("|:A|1B|c:|2C|d:|e|", ["A", "B", "c", "A", "C", "d", "e"]),
+        ("A|\nz:|\nc|", ["A", "z", "A", "z", "c"]),  # z: is no field here
+        ("A2B2\n[Q:1/4=80]c4|", ["A2B2c4"]),
         ("|:A||B|1C:|2D||", ["A", "B", "C", "A", "B", "D"]),
     ],
 )
@@ -162,6 +167,7 @@ def test_tempi(field: str, tempo: float | None) -> None:
         (HEAD, "no notes"),
         (HEAD + "A|$%&|", "line 6"),
         (HEAD + "A/0|", "line 6"),
+        (HEAD + "|::A::|", "line 6.*three times"),
         ("M:waltz\nK:C\nA|", "line 1"),
         ("L:1/0\nK:C\nA|", "line 1"),
         ("L:1e-1\nK:C\nA|", "line 1: the unit of length"),

@@ -266,6 +266,52 @@ class Flat(Grid):
         return super().features(item).ravel()
 
 
+class Noisy(Grid):
+    def features(self, item: Any) -> np.ndarray:
+        return np.random.default_rng().random((4, 2))
+
+
+class Half(Vast):
+    """Too large on the first item, and fails on the second."""
+
+    def features(self, item: Any) -> np.ndarray:
+        if np.asarray(item).sum() < 3:
+            raise RuntimeError("too dark")
+        return super().features(item)
+
+    def examples(self, rng: np.random.Generator) -> list[np.ndarray]:
+        return [np.ones((2, self.wide)), np.zeros((2, self.wide))]
+
+
+class Faraway(Grid):
+    def coordinates(self, ids: np.ndarray) -> np.ndarray:
+        return super().coordinates(ids).astype(np.int64) - 5_000_000_000
+
+
+class Curt(Digits):
+    """Trimmed to more than it lasts, it is gone."""
+
+    def duration(self, ids: np.ndarray) -> float:
+        return len(ids) / 10
+
+    def trim(self, ids: np.ndarray, seconds: float) -> np.ndarray:
+        return ids[:0]
+
+
+class Long(Digits):
+    def grammar(self) -> Any:
+        return Rising(self.vocab_size + 2)
+
+
+class Clipping(Digits):
+    def grammar(self) -> Any:
+        class Above(Rising):
+            def clip(self, id: int) -> int:
+                return id + 5
+
+        return Above(self.vocab_size)
+
+
 class Moving(Grid):
     """Places are counted from the end."""
 
@@ -323,6 +369,11 @@ class Miscounted(Digits):
         (Ragged(), "features are finite rows of one width"),
         (Vast(), "features are finite rows of one width"),
         (Flat(), "features are finite rows of one width"),
+        (Noisy(), "features are finite rows of one width"),
+        (Faraway(), "coordinates say where each id lies"),
+        (Curt(), "trim keeps to the seconds"),
+        (Long(), "the grammar always allows something"),
+        (Clipping(), "the grammar always allows something"),
         (Moving(), "coordinates say where each id lies"),
         (Placeless(), "coordinates say where each id lies"),
         (Overlong(), "trim keeps to the seconds"),
@@ -356,6 +407,11 @@ class Miscounted(Digits):
 )
 def test_each_broken_law_is_found(own: Any, law: str) -> None:
     assert law in {failure.law for failure in check(own)}
+
+
+def test_what_was_found_is_told_though_the_next_item_fails() -> None:
+    told = [str(found) for found in check(Half(), runs=0) if found.law.startswith("features")]
+    assert len(told) == 2 and "example 0" in told[0] and "RuntimeError: too dark" in told[1]
 
 
 class Learned(Palette):

@@ -185,6 +185,9 @@ def test_a_damaged_sound_costs_no_other(folder: Path) -> None:
     parts, (skipped,) = digits._heard(read_digits(folder), tokenizer("sound"))
     assert skipped.path.name == "5_bob_7.wav" and "cannot be read" in skipped.reason
     assert parts["train"].said.tolist() == [0, 7] and len(parts["train"].sounds) == 2 and len(parts["test"].sounds) == 1
+    (folder / "fsdd" / "test" / "3_ann_0.wav").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"test: no sound of 1 can be read"):
+        digits._heard(read_digits(folder), tokenizer("sound"))
 
 
 @pytest.mark.parametrize("block", ["image", "sound"])

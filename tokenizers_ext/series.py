@@ -136,6 +136,8 @@ def _column(text: str) -> np.ndarray:
             raise BadInput("series", f"line {line} ends in an empty cell", MISSING)
         ends = f"line {line} ends in {cell[:40]!r}"
         try:
+            if "_" in cell:
+                raise ValueError("Python's own way to part thousands")
             value = float(cell.replace(",", ".") if mark == ";" else cell)
         except ValueError as error:
             if not count and not re.fullmatch("[-+]?[0-9., ]+", cell):  # names; between blanks one may be several words
@@ -156,7 +158,11 @@ def _column(text: str) -> np.ndarray:
 
 def _rows(text: str, mark: str) -> Iterator[tuple[int, list[str]]]:
     """The cells of each line that is not blank, with its number."""
-    lines = (" ".join(line.split()) if mark == " " else line.strip() for line in text.split("\n"))
+    blanks = None if mark != "\t" else " \r\f\v"  # a line may begin with a tab: the column of it has no name
+    lines = (
+        " ".join(line.split()) if mark == " " else line.strip(blanks).rstrip() if line.strip() else ""
+        for line in text.split("\n")
+    )
     reader = csv.reader(lines, delimiter=mark, skipinitialspace=True, strict=True)
     try:
         for row in filter(None, reader):

@@ -114,7 +114,7 @@ class TextTokenizer(_Text):
         Args:
             path: a folder or a file: encoder.json and vocab.bpe, vocab.json and merges.txt, a .tiktoken file of ranks,
                 or a tokenizer.json.
-            pattern: regular expression of words, for a .tiktoken file whose name is none of OpenAI's.
+            pattern: regular expression of words, for a .tiktoken file whose name says none that is known.
             errors: as above.
 
         Raises:

@@ -21,7 +21,7 @@ def tokenizers(given: list[str]) -> None:
     if given and given[0] == "check":
         if len(given) < 2:
             raise ConfigError("tokenizers check needs a name; there are: " + ", ".join(available()))
-        options = [word for word in given[2:] if "=" in word and not Path(word).exists()]
+        options = [word for word in given[2:] if "=" in word and not _there(word)]
         files = [Path(word) for word in given[2:] if word not in options]
         found = check(build(given[1], **options_of(options)), files=files)
         for failure in found:
@@ -37,3 +37,10 @@ def tokenizers(given: list[str]) -> None:
         print(f"{entry.name:10}  {entry.summary}  [{entry.origin}]")
     for line in (*duplicates(), *failures()):
         print(f"broken: {line}", file=sys.stderr)
+
+
+def _there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False

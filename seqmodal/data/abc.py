@@ -3,6 +3,7 @@
 What a note sounds like is not read here: that is for a model to learn. After the ABC standard 2.1 (abcnotation.com), of
 which folk tunes use little: notes, chords, rests, ties, triplets and their like, broken rhythm, repeats with endings,
 chord symbols, and the fields M, L, Q and K. Graces, decorations and words are left out; more than one voice is refused.
+Parts are played as they stand: an order of parts in a field P is not read.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ TOKENS = re.compile(
     r"|(?P<old>\+(?:f+|\d|[^+\s|]{0,30}[H-Zh-z<>.][^+\s|]{0,30})\+)"  # a name, and no chord of ABC 1.6
 )
 NOTE = re.compile(rf"([_=^]{{0,2}}[A-Ga-g][,']*)({LENGTH})")
-FIELD = re.compile(r"(?![A-Ga-g]:[|:])([A-Za-z+]):")
+FIELD = re.compile(r"(?![A-Ga-gxzXZ]:[|:])([A-Za-z+]):")
 SYMBOL = re.compile(r"\(?[A-G][#b]?[^\s]*$")
 IN_TIME = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}
 """Notes of a tuplet and in the time of how many they are played; other tuplets depend on the metre."""
-FIELDS = "MLQK"
+FIELDS = "MLK"
 """Those that end a bar."""
 LONG = 200
 """Letters of a key or a tempo at most: they are read anew for each bar."""
@@ -266,6 +267,8 @@ def _items(line: str, making: _Making) -> Iterator[Bar | str]:
         elif token["bar"]:
             yield from making.end()
             sign = token["bar"]
+            if re.search(r"\|::|::+\||:::", sign):
+                raise ValueError(f"{sign!r}: what is played three times is not read; write it out")
             if sign.startswith(":"):
                 yield ")"
             if sign.endswith(":"):
@@ -310,7 +313,7 @@ def _items(line: str, making: _Making) -> Iterator[Bar | str]:
 
 def _fraction(form: str, text: str, what: str) -> Fraction:
     if not re.fullmatch(form, text):
-        raise ValueError(f"the {what} {text[:20]!r} is no fraction")
+        raise ValueError(f"the {what} {text[:20]!r} is no fraction, such as 4/4")
     return Fraction(text)
 
 

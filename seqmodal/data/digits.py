@@ -74,7 +74,7 @@ def _idx(path: Path, axes: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
-def made_digits(train: int = 1500, test: int = 297, seed: int = 0) -> dict[str, Digits]:
+def made_digits(train: int = 1543, test: int = 254, seed: int = 0) -> dict[str, Digits]:
     """Handwritten digits out of the package scikit-learn (the UCI data set of Alpaydin and Kaynak, 8 × 8 pixels), its
     first for training and its last, of other writers, for testing; and as many tones of telephone keys.
 

@@ -9,34 +9,52 @@ T = TypeVar("T")
 
 
 def played(items: Sequence[T | str]) -> Iterator[T]:
-    """Bars in the order in which repeats and endings have them. A double bar line behind the last ending begins a part
-    of its own, which may be repeated without a sign at its beginning."""
-    at = start = 0
+    """Bars in the order in which repeats and endings have them.
+
+    A repeat that nothing begins goes back to the end of the one before, or to the beginning. The last ending is over at
+    a double bar line; without one, a repeat or an ending further on begins behind as many bars as the first ending has.
+    """
+    at = start = part = size = 0
     time, most, repeated, last = 1, 2, set[int](), False
     while at < len(items):
         item = items[at]
         at += 1
         if not isinstance(item, str):
             yield item
-        elif item == "(":
+            continue
+        if last and (item == "|" or (item != "(" and part < at - 1)):
+            start, time, most, last = at if item == "|" else part, 1, 2, False
+        if item == "(":
             start, time, most = (at, 1, 2) if at != start else (start, time, most)
             last = False
-        elif item == "|":
-            start, time, most, last = (at, 1, 2, False) if last else (start, time, most, last)
         elif item == ")":
             if not last and ((time < most) if most > 2 else (at not in repeated)):
                 repeated.add(at)
                 at, time = start, time + 1 if most > 2 else 2
             else:
                 start, time, most, last = at, 1, 2, False
+        elif item == "|":
+            continue
         elif time == 1:
             most = _times(items, at - 1)
+            size = sum(not isinstance(one, str) for one in items[at : _next(items, at, ")")])
         elif (time not in _numbers(item)) if most > 2 else (item == "1"):  # of another time: on behind its repeat
-            at = next((place + 1 for place in range(at, len(items)) if items[place] == ")"), at)
-            start = start if most > 2 else at
-            last = last or most == 2
+            at = min(len(items), _next(items, at, ")") + 1)
+            if most == 2:
+                start, last, part = at, True, _behind(items, at, size)
         elif time == most:
-            last = True
+            last, part = True, _behind(items, at, size)
+
+
+def _next(items: Sequence[Any], at: int, mark: str) -> int:
+    """Where a mark stands, from `at` on; at the end where none does."""
+    return next((place for place in range(at, len(items)) if items[place] == mark), len(items))
+
+
+def _behind(items: Sequence[Any], at: int, bars: int) -> int:
+    """The place behind so many bars, and all marks that follow them but the next bar."""
+    places = [place for place in range(at, len(items)) if not isinstance(items[place], str)]
+    return places[bars] if bars < len(places) else len(items)
 
 
 def _times(items: Sequence[Any], at: int) -> int:

@@ -253,8 +253,9 @@ class Model:
     ) -> list[Generated]:  # fmt: skip
         """Make a stretch of an item anew, which keeps its number of ids, from all that stands around it.
 
-        For a model that learned the objective masked: all places at once, in a few rounds (`fill_masked`). No grammar
-        holds what comes, so that ids which open and close things (the notes of music) cannot be filled.
+        For a model that learned the objective masked: all places at once, in a few rounds (`fill_masked`). Only a
+        grammar that goes by places holds what comes, so that ids which open and close things (the notes of music)
+        cannot be filled.
 
         Args:
             prompt: an item, a file, or the tokenizer's ids.

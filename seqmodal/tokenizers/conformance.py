@@ -109,10 +109,6 @@ def _examples(tokenizer: Tokenizer[Any], rng: np.random.Generator) -> list[Any]:
     return list(tokenizer.examples(rng)) if isinstance(tokenizer, Exemplary) else []
 
 
-def _all(law: Callable[..., Iterable[tuple[str, str]]], *what: Any) -> list[tuple[str, str]]:
-    return list(law(*what))
-
-
 class _Kit:
     def __init__(self, tokenizer: Tokenizer[Any]) -> None:
         self.tokenizer = tokenizer
@@ -215,8 +211,12 @@ class _Kit:
         """The laws of what it does beside."""
         for law, (ability, broken) in LAWS.items():
             if isinstance(self.tokenizer, ability):
-                found = self.attempt(law, "its items", partial(_all, broken, self.tokenizer, self.encoded)) or []
-                self.failures += [Failure(law, on, how) for on, how in found]
+                self.attempt(law, "its items", partial(self.take, law, broken(self.tokenizer, self.encoded)))
+
+    def take(self, law: str, found: Iterable[tuple[str, str]]) -> None:
+        """What breaks a law, each as it comes, so that nothing is lost where the next raises."""
+        for on, how in found:
+            self.failures.append(Failure(law, on, how))
 
     def known_again(self) -> None:
         """A model folder takes it for what it was when it was saved."""

@@ -29,9 +29,11 @@ def features(tokenizer: Any, items: Encoded) -> Broken:
     widths = set()
     for on, (item, _) in items.items():
         given = np.asarray(tokenizer.features(item))
-        if given.ndim != 2 or given.dtype.kind != "f":
+        if given.ndim != 2 or given.dtype.kind != "f" or not given.shape[1]:
             yield on, f"they are {given.dtype} of shape {given.shape}, not float32 (n, F)"
             continue
+        if not np.array_equal(given, tokenizer.features(item), equal_nan=True):
+            yield on, "two calls differ"
         with np.errstate(over="ignore"):
             if not np.isfinite(given.astype(np.float16)).all():
                 yield on, "some are not finite, or too large for float16, which they are stored as"
@@ -48,6 +50,8 @@ def coordinates(tokenizer: Any, items: Encoded) -> Broken:
         if places.ndim != 2 or len(places) != len(ids) or not places.shape[1] or places.dtype.kind not in "iu":
             yield on, f"they are {places.dtype} of shape {places.shape}, not int32 ({len(ids)}, axes)"
             continue
+        if places.size and np.abs(places.astype(np.float64)).max() > np.iinfo(np.int32).max:
+            yield on, "some are beyond int32"
         half = len(ids) // 2
         if not np.array_equal(tokenizer.coordinates(ids[:half]), places[:half]):
             yield on, f"those of the first {half} ids change with what comes later"
@@ -63,8 +67,8 @@ def time(tokenizer: Any, items: Encoded) -> Broken:
         for seconds in (0.0, whole / 2, whole + 1):
             part = np.asarray(tokenizer.trim(ids, seconds))
             lasts = float(tokenizer.duration(part))
-            if len(part) > len(ids) or lasts > seconds + 1e-6:
-                yield on, f"trim to {seconds:g} seconds gives {lasts:g}, {len(part)} of {len(ids)} ids"
+            if len(part) > len(ids) or lasts > seconds + 1e-6 or (seconds > whole and lasts < whole - 1e-6):
+                yield on, f"trim to {seconds:g} of {whole:g} seconds gives {lasts:g}, {len(part)} of {len(ids)} ids"
 
 
 def stream(tokenizer: Any, items: Encoded) -> Broken:
@@ -92,14 +96,20 @@ def grammar(tokenizer: Any, items: Encoded) -> Broken:
     for seed in range(WALKS):
         rng, walker, ids = np.random.default_rng(seed), tokenizer.grammar(), list[int]()
         while len(ids) < STEPS:
-            allowed = np.flatnonzero(walker.mask())
-            if not len(allowed):
-                yield f"a random way, seed {seed}", f"after {len(ids)} ids nothing is allowed, and no end"
+            mask, on = np.asarray(walker.mask()), f"a random way, seed {seed}, after {len(ids)} ids"
+            if mask.shape != (tokenizer.vocab_size + 1,) or mask.dtype != bool:
+                yield on, f"the mask is {mask.dtype} of shape {mask.shape}, not bool ({tokenizer.vocab_size + 1},)"
+                return
+            if not mask.any():
+                yield on, "nothing is allowed, and no end"
+                return
+            if (id := int(rng.choice(np.flatnonzero(mask)))) == tokenizer.vocab_size:
                 break
-            if (id := int(rng.choice(allowed))) == tokenizer.vocab_size:
-                break
-            ids.append(walker.clip(id))
-            walker.advance(ids[-1])
+            if not 0 <= (taken := walker.clip(id)) < tokenizer.vocab_size:
+                yield on, f"clip makes {taken} of {id}, which is no id"
+                return
+            ids.append(taken)
+            walker.advance(taken)
         tokenizer.decode(np.array(ids, np.int32))
 
 

@@ -161,12 +161,16 @@ def options_of(given: Sequence[str]) -> dict[str, Any]:
     """Options of a constructor from NAME=VALUE, values as in YAML. Raises ConfigError."""
     import yaml
 
-    for one in given:
-        if "=" not in one:
-            raise ConfigError(f"options has {one!r}; an option is NAME=VALUE, such as bins=64")
+    parts = [one.partition("=") for one in given]
+    for name, sign, value in parts:
+        if not name or not sign:
+            raise ConfigError(f"options has {name + sign + value!r}; an option is NAME=VALUE, such as bins=64")
+    twice = {name for name, _, _ in parts if [other for other, _, _ in parts].count(name) > 1}
+    if twice:
+        raise ConfigError(f"options has {', '.join(sorted(twice))} more than once; say it once")
     try:
-        return {name: yaml.safe_load(value) for name, value in (one.split("=", 1) for one in given)}
-    except yaml.YAMLError as error:
+        return {name: yaml.safe_load(value) for name, _, value in parts}
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none
         raise ConfigError(f"the options {' '.join(given)} hold a value that is no YAML: {error}") from error
 
 
