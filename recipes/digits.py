@@ -27,7 +27,7 @@ FITTED = 4000
 """Pictures that the codebook is fitted on."""
 VALID = {"pictures": 60, "sounds": 20}
 """Of so many of the training part one is held back to choose the best weights by."""
-EVERY = {"word to picture": 3, "picture to sound": 10, "sound to picture": 10, "word to picture, held back": 20}
+EVERY = {"word to picture": 3, "picture to sound": 3, "sound to picture": 3, "word to picture, held back": 20}
 """Of so many pictures one is in a document of this kind; all are read, once as features and once as ids."""
 
 
