@@ -13,7 +13,7 @@ import numpy as np
 from seqmodal.config import Objective, Prefix, RecipeConfig, SamplingConfig, TrainingConfig
 from seqmodal.data.corpus import Corpus, shared
 from seqmodal.data.digits import SIDE, WORDS, Digits, made_digits, read_digits, varied_picture, varied_sound
-from seqmodal.data.source import Skipped, given_paths
+from seqmodal.data.source import Skipped, given_paths, watch
 from seqmodal.data.store import Store
 from seqmodal.errors import BadInput, ConfigError
 from seqmodal.sequence import Document, Segment
@@ -154,7 +154,8 @@ def _learned(made: _Made, part: Digits, config: Config) -> Iterator[Document]:
     def again(number: int) -> tuple[np.ndarray, int]:
         return varied_sound(part.sounds[number].samples, part.sounds[number].rate, rng)
 
-    for number in np.setdiff1d(np.arange(len(part.pictures)), held_pictures).tolist():
+    pictures = np.setdiff1d(np.arange(len(part.pictures)), held_pictures).tolist()
+    for number in watch(pictures, len(pictures), "writing pictures"):
         pixels, digit = part.pictures[number], int(part.drawn[number])
         for features in (True, False):
             read = made.picture(varied_picture(pixels, rng), features=features, **GIVEN)
@@ -168,7 +169,7 @@ def _learned(made: _Made, part: Digits, config: Config) -> Iterator[Document]:
         if number % EVERY["sound to picture"] == 1:
             read = made.said(again(clip), features=features, **GIVEN)
             yield Document((read, made.picture(pixels)), f"picture {number}")
-    for number in clips.tolist() * config.copies:
+    for number in watch(clips.tolist() * config.copies, len(clips) * config.copies, "writing sounds"):
         digit, name = int(part.said[number]), f"sound {number}"
         for features in (True, False):
             yield Document((made.said(again(number), features=features, **GIVEN), made.word(digit)), name)
