@@ -104,9 +104,16 @@ def corpus(config: Config, tokenizers: Sequence[Any] = (), evaluated: bool = Fal
     facts = {f"{name}_{what}": len(getattr(part, what)) for name, part in parts.items() for what in VALID}
 
     def documents() -> Iterator[Document]:
-        if not evaluated:
-            yield from _learned(made, parts["train"], config)
-        yield from _held(made, parts["test"], "valid" if evaluated else "test")
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # an item is small, and where other processes run, threads wait for each other
+        try:
+            if not evaluated:
+                yield from _learned(made, parts["train"], config)
+            yield from _held(made, parts["test"], "valid" if evaluated else "test")
+        finally:
+            torch.set_num_threads(threads)
 
     return Corpus([made.text, made.image, made.sound], documents(), skipped, facts)
 
