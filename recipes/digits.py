@@ -215,9 +215,9 @@ def judge(model: Any, config: Config, stores: Mapping[str, Store], folder: Path)
     from seqmodal.evaluation.likelihood import likelihood_of
 
     held = stores.get("test", stores["valid"])
-    metrics = _words_found(model, held)
+    metrics, parts = _words_found(model, held), _heard(_digits(config), model.tokenizer("sound"))[0]
     for block, count in (("image", 4 * config.sampling.count), ("sound", config.sampling.count)):
-        metrics |= _read_right(model, config, block, count)
+        metrics |= _read_right(model, config, parts, block, count)
     found = likelihood_of(model, held, config.objective, 64)
     return metrics | {f"nats_per_token_{name}": part.nats / max(1, part.count) for name, part in found.parts.items()}
 
@@ -261,13 +261,14 @@ def _made_from(model: Any, config: Config, block: str, given: Sequence[Segment])
     return [one.item for one in model.sample_each([[one] for one in given], to=block, guidance=guidance, **how)]
 
 
-def _read_right(model: Any, config: Config, block: str, count: int) -> dict[str, float]:
+def _read_right(
+    model: Any, config: Config, parts: Mapping[str, Digits], block: str, count: int
+) -> dict[str, float]:  # fmt: skip
     """How often what is made from words and from real sounds or pictures is read right, beside how often real things
     are."""
     from seqmodal.evaluation.reading import Classifier, heard
 
     made, tokenizer = _tokenizers(model), model.tokenizer(block)
-    parts = _heard(_digits(config), made.sound)[0]
 
     def vectors(items: Sequence[Any]) -> np.ndarray:
         if block == "image":

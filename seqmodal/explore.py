@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqmodal.model import Candidate, Model
-from seqmodal.prompt import prompt_ids, prompt_tokenizer
+from seqmodal.prompt import prompt_ids
 
 END = "(end of the text)"
 
@@ -34,11 +34,9 @@ def explore(
     Raises:
         ConfigError: for a model that makes no text.
     """
-    tokenizer, given = model.maker(to), []
-    source = prompt_tokenizer(model.tokenizers, prompt, tokenizer)
-    if source is not tokenizer:
-        given, prompt = [model.read(source, prompt)], None
-    ids = prompt_ids(tokenizer, prompt, None)
+    tokenizer = model.maker(to)
+    given, goes_on = model.taken(tokenizer, prompt)
+    ids = prompt_ids(tokenizer, goes_on, None)
     while True:
         found = model.next(ids, count, given=given, to=to)
         console.print(Text(tokenizer.decode(ids)), soft_wrap=True)

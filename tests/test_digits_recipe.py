@@ -23,6 +23,7 @@ from seqmodal.errors import BadInput, ConfigError
 from seqmodal.evaluation.reading import Classifier, heard
 from seqmodal.recipes import digits
 from seqmodal.tokenizers import tokenizer
+from seqmodal.training.judge import judge_run
 from tokenizers_ext.image import ImageTokenizer
 from tokenizers_ext.sound import Sound
 
@@ -197,7 +198,8 @@ def test_one_of_which_nothing_is_heard_is_read_wrong(block: str, monkeypatch: py
     nothing = {"image": Image.new("L", (SIDE, SIDE)), "sound": Sound(np.zeros(0, np.float32), RATE)}[block]
     monkeypatch.setattr(digits, "_made_from", lambda model, config, block, given: [nothing] * len(given))
     model = SimpleNamespace(tokenizer=lambda name: next(one for one in made if one.name == name))
-    found = digits._read_right(model, digits.Config(), block, 1)
+    parts = digits._heard(few(), made[2])[0]
+    found = digits._read_right(model, digits.Config(), parts, block, 1)
     other = {"image": "sound", "sound": "image"}[block]
     assert found[f"{block}_from_word"] <= 0.1 and found[f"{block}_from_{other}"] <= 0.3 < found[f"real_{block}"]
 
@@ -222,6 +224,20 @@ def test_a_run_is_judged_and_shown(run: Path) -> None:
     assert set(judged) == words | made | nats
     assert all(0 <= judged[name] <= 1 for name in words | made) and all(judged[name] > 0 for name in nats)
     assert (run / "samples" / "step_000012.png").is_file() and (run / "samples" / "step_000012.wav").is_file()
+
+
+def test_other_data_are_judged_and_not_those_of_before(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard_of: list[int] = []
+
+    def read_right(model: object, config: object, parts: dict[str, digits.Digits], *how: object) -> dict[str, float]:
+        heard_of.append(len(parts["test"].sounds))
+        return {}
+
+    monkeypatch.setattr(digits, "_read_right", read_right)
+    judge_run(run, data=str(folder))
+    assert heard_of == [1, 1]  # of a folder with one test sound
 
 
 def test_each_is_made_from_each_on_the_command_line(

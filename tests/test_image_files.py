@@ -191,6 +191,15 @@ def test_a_bomb_is_refused_from_its_header(size: tuple[int, int], tmp_path: Path
     assert "more than" in caught.value.reason
 
 
+def test_a_bomb_in_an_icon_is_refused_from_its_header(tmp_path: Path, tokenizer: ImageTokenizer) -> None:
+    bomb = png_header(11_000, 11_000)
+    head = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(bomb), 22)
+    (tmp_path / "bomb.ico").write_bytes(head + bomb)
+    with pytest.raises(BadInput, match=r"bomb\.ico.*more than the 50,000,000"):
+        tokenizer.read(tmp_path / "bomb.ico")
+
+
+
 def test_the_limit_itself_is_read(tmp_path: Path, tokenizer: ImageTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern(30, 20).save(tmp_path / "a.png")
     monkeypatch.setattr(_image_read, "MAX_PIXELS", 600)

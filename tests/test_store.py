@@ -153,6 +153,13 @@ def rich(rng: np.random.Generator) -> list[Document]:
     return [*made, Document((Segment("a", np.arange(4)),))]
 
 
+def test_coordinates_may_be_as_large_as_the_steps_of_an_hour(tmp_path: Path) -> None:
+    far = np.array([[0], [360_000]], np.int32)
+    segment = Segment(Grid().name, np.array([1, 2]), coordinates=far)
+    store = write_store(tmp_path, [Document((segment,))], SEVERAL)
+    np.testing.assert_array_equal(store[0].segments[0].coordinates, far)
+
+
 def test_features_and_coordinates_come_back(tmp_path: Path) -> None:
     written = rich(np.random.default_rng(0))
     store = write_store(tmp_path, written, SEVERAL)

@@ -80,6 +80,10 @@ def test_windows_hold_what_is_heard_and_written_at_its_time(folder: Path) -> Non
     sound = made.tokenizers[0].features(Sound(*soundfile.read(folder / "train" / "b.wav")))
     assert recorded.segments[0].features is not None
     assert np.allclose(recorded.segments[0].features, sound, atol=2e-3)
+    (folder / "train" / "b.wav").rename(folder / "train" / "b.WAV")
+    (again,) = [one for one in corpus(Config(data=str(folder))).documents if one.name.endswith("b.mid")]
+    assert again.segments[0].features is not None
+    assert np.array_equal(again.segments[0].features, recorded.segments[0].features)
 
 
 def test_a_recording_that_cannot_be_read_is_listed_and_costs_no_other(folder: Path) -> None:

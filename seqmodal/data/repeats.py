@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ def played(items: Sequence[T | str]) -> Iterator[T]:
     A repeat that nothing begins goes back to the end of the one before, or to the beginning. The last ending is over at
     a double bar line; without one, a repeat or an ending further on begins behind as many bars as the first ending has.
     """
+    bars = [place for place, item in enumerate(items) if not isinstance(item, str)]
+    ends = [place for place, item in enumerate(items) if item == ")"]
     at = start = part = size = 0
     time, most, repeated, last = 1, 2, set[int](), False
     while at < len(items):
@@ -37,24 +40,19 @@ def played(items: Sequence[T | str]) -> Iterator[T]:
             continue
         elif time == 1:
             most = _times(items, at - 1)
-            size = sum(not isinstance(one, str) for one in items[at : _next(items, at, ")")])
+            size = bisect_left(bars, _place(ends, at, 0, len(items))) - bisect_left(bars, at)
         elif (time not in _numbers(item)) if most > 2 else (item == "1"):  # of another time: on behind its repeat
-            at = min(len(items), _next(items, at, ")") + 1)
+            at = min(len(items), _place(ends, at, 0, len(items)) + 1)
             if most == 2:
-                start, last, part = at, True, _behind(items, at, size)
+                start, last, part = at, True, _place(bars, at, size, len(items))
         elif time == most:
-            last, part = True, _behind(items, at, size)
+            last, part = True, _place(bars, at, size, len(items))
 
 
-def _next(items: Sequence[Any], at: int, mark: str) -> int:
-    """Where a mark stands, from `at` on; at the end where none does."""
-    return next((place for place in range(at, len(items)) if items[place] == mark), len(items))
-
-
-def _behind(items: Sequence[Any], at: int, bars: int) -> int:
-    """The place behind so many bars, and all marks that follow them but the next bar."""
-    places = [place for place in range(at, len(items)) if not isinstance(items[place], str)]
-    return places[bars] if bars < len(places) else len(items)
+def _place(places: Sequence[int], at: int, number: int, otherwise: int) -> int:
+    """That number of the places from `at` on, counted from 0; `otherwise` where there are not so many."""
+    found = bisect_left(places, at) + number
+    return places[found] if found < len(places) else otherwise
 
 
 def _times(items: Sequence[Any], at: int) -> int:

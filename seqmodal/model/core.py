@@ -135,11 +135,10 @@ class Model:
         if beams is not None and beams < variations:
             raise ConfigError(f"variations is {variations} and beams {beams}: a search keeps no more than it has beams")
         tokenizer = self.maker(to)
-        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
-        if source is not tokenizer:
-            if prompt_seconds is not None:
-                raise ConfigError("prompt_seconds is for a prompt to go on from; this one, of another kind, is given")
-            given, prompt = (*given, self.read(source, prompt)), None
+        given, goes_on = self.taken(tokenizer, prompt, given)
+        if goes_on is not prompt and prompt_seconds is not None:
+            raise ConfigError("prompt_seconds is for a prompt to go on from; this one, of another kind, is given")
+        prompt = goes_on
         ids = prompt_ids(tokenizer, prompt, prompt_seconds)
         grammar, start = grammar_after(tokenizer, ids, seconds, limits, stop), self.start(tokenizer, ids, given)
         bound = int(IDS_PER_SECOND * (seconds + 10)) if seconds is not None else self.bound(start)
@@ -188,9 +187,7 @@ class Model:
         """
         self._check(max_new_tokens)
         tokenizer = self._of_text(to)
-        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
-        if source is not tokenizer:
-            given, prompt = (*given, self.read(source, prompt)), None
+        given, prompt = self.taken(tokenizer, prompt, given)
         sampler, ids = Sampler(**sampling), prompt_ids(tokenizer, prompt, None)
         start = self.start(tokenizer, ids, given)
         seed = secrets.randbelow(1 << 31) if seed is None else seed
@@ -241,9 +238,7 @@ class Model:
         if count < 1:
             raise ConfigError(f"count is {count}; it must be at least 1")
         tokenizer = self._of_text(to)
-        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
-        if source is not tokenizer:
-            given, prompt = (*given, self.read(source, prompt)), None
+        given, prompt = self.taken(tokenizer, prompt, given)
         ids = prompt_ids(tokenizer, prompt, None)
         return candidates(self, tokenizer, ids, self.start(tokenizer, ids, given), count)
 
@@ -290,6 +285,16 @@ class Model:
         if last - first > (most := self.decoder.config.max_seq_len // 2):
             raise ConfigError(f"the stretch from {start:g} to {stop:g} has {last - first} ids, more than {most}")
         return fill(self, tokenizer, given, first, last, rounds, variations, seed, Sampler(**sampling))
+
+    def taken(self, tokenizer: Any, prompt: Any, given: Sequence[Segment] = ()) -> tuple[Sequence[Segment], Any]:
+        """What is given, and what is gone on from: a prompt of another kind than the tokenizer's is given, and None is
+        gone on from.
+
+        Raises:
+            ConfigError, BadInput: as `read`.
+        """
+        source = prompt_tokenizer(self.tokenizers, prompt, tokenizer)
+        return (given, prompt) if source is tokenizer else ((*given, self.read(source, prompt)), None)
 
     def read(self, tokenizer: Any, item: Any) -> Segment:
         """An item or a file as what is given, as the model learned to read it: by features where it has some.
