@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 import seqmodal
@@ -202,6 +203,18 @@ def test_one_of_which_nothing_is_heard_is_read_wrong(block: str, monkeypatch: py
     found = digits._read_right(model, digits.Config(), parts, block, 1)
     other = {"image": "sound", "sound": "image"}[block]
     assert found[f"{block}_from_word"] <= 0.1 and found[f"{block}_from_{other}"] <= 0.3 < found[f"real_{block}"]
+
+
+def test_items_are_written_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "made_digits", few)
+    before, counts = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        for _ in digits.corpus(digits.Config(copies=1)).documents:
+            counts.add(torch.get_num_threads())
+        assert counts == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:

@@ -159,6 +159,11 @@ def test_the_end_of_a_text_is_control_whatever_the_file_says(tmp_path: Path) -> 
         assert own.decode(np.array([64, 256])) == "a"
 
 
+def test_of_added_tokens_the_longest_is_found(tmp_path: Path) -> None:
+    own, other = both(tmp_path, NAMES, [], [added("<x", 256), added("<x>", 257)])
+    assert own.encode("<x><xy").tolist() == other.encode("<x><xy").ids == [257, 256, NAMES["y"]]
+
+
 PIECES = (" ", "  ", "    ", "\t\t", "\n", "a", "ab", "b a", "<", "<x>", "x>a", "日é", "é日", "é", "'s", "<x><x>")
 
 
